@@ -1,0 +1,26 @@
+"""What pytest does for every test and every doctest; setup.cfg loads it by name."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def fresh_names() -> None:
+    """Number the automatic names of layers from 1 again, so that no test depends on those before it."""
+    from torchneupy.layers.naming import reset_names  # not above: coverage must see the package being imported
+
+    reset_names()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs CUDA where there is none."""
+    marked = [item for item in items if item.get_closest_marker("cuda") is not None]
+    if not marked:
+        return
+
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs CUDA"))

@@ -1,0 +1,90 @@
+"""The command line, ``python -m torchneupy`` or ``torchneupy``: it reads the arguments and calls the library."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Never
+
+from torchneupy import __version__
+
+__all__ = ["main"]
+
+USAGE_ERROR = 2
+INTERRUPTED = 130  # what shells report of a command ended by Ctrl-C
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage in front of it."""
+
+    def error(self, message: str) -> Never:
+        self.exit(USAGE_ERROR, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    # Here and not above: torch is slow to import, and --version and --help can do without.
+    from torchneupy import demo
+
+    options = {name: getattr(arguments, name) for name in ("device", "epochs", "seed", "save")}
+    try:
+        # What was not given is left to the library's own defaults.
+        demo.run(**{name: value for name, value in options.items() if value is not None})
+    except demo.DemoError as error:
+        arguments.parser.error(str(error))
+
+
+def _build_parser() -> _Parser:
+    parser = _Parser(
+        prog="torchneupy", description="NeuPy's notation for neural networks, on PyTorch.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo",
+        allow_abbrev=False,
+        help="train a network on handwritten digits",
+        description="Train a network on 1,797 images of handwritten digits, which come with scikit-learn.",
+    )
+    demo.add_argument("--device", metavar="cuda|cpu", help="where to compute (default: cpu)")
+    demo.add_argument("--epochs", type=int, metavar="N", help="how many times each image is shown (default: 40)")
+    demo.add_argument("--seed", type=int, metavar="N", help="decides all that is random (default: 0)")
+    demo.add_argument("--save", metavar="FILE", help="store the trained parameters there, for torch.load")
+    demo.set_defaults(call=_demo, parser=demo)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out one command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; by default those that the process was started with.
+
+    Returns
+    -------
+    int
+        The exit code: 0, or 2 where the arguments are wrong or missing; one line on the standard
+        error stream then says why.
+    """
+    parser = _build_parser()
+    try:
+        arguments, unknown = parser.parse_known_args(argv)
+        if unknown:
+            getattr(arguments, "parser", parser).error(f"unknown arguments: {' '.join(map(repr, unknown))}")
+        if not hasattr(arguments, "call"):
+            parser.print_help()
+            return USAGE_ERROR
+        arguments.call(arguments)
+    except SystemExit as stop:  # how argparse ends --help, --version and errors
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        print("torchneupy: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What layers are made of: partly known shapes, validated options, and classes that collect them."""

@@ -1,0 +1,180 @@
+"""Any ``torch.nn.Module`` as a layer."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchneupy.core.shape import ShapeLike, TensorShape
+from torchneupy.layers import naming
+from torchneupy.layers.base import BaseLayer
+
+__all__ = ["ModuleLayer", "as_layer", "in_mode"]
+
+# Sizes that stand for unknown ones, twice: what then differs in the result is unknown too. Large enough for the
+# windows of convolutions; on the meta device they cost nothing.
+BATCHES = (2, 3)
+SIZES = ((64, 96), (67, 101), (71, 103), (73, 107), (79, 109))
+
+
+@contextmanager
+def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """A module in training or evaluation mode; afterwards each part of it is in its own again."""
+    if all(part.training == training for part in module.modules()):
+        yield
+        return
+    modes = [(part, part.training) for part in module.modules()]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def meta_copy(module: nn.Module) -> nn.Module:
+    """A copy on the meta device, in evaluation mode and without the user's hooks; no storage is copied."""
+    memo: dict[int, Any] = {}
+    for tensor in itertools.chain(module.parameters(), module.buffers()):
+        shadow = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = nn.Parameter(shadow, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shadow
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if name.endswith("_hooks") and isinstance(value, dict):
+                memo[id(value)] = type(value)()
+    return copy.deepcopy(module, memo).eval()
+
+
+def trial_inputs(shape: TensorShape, trial: int, dtype: torch.dtype) -> torch.Tensor:
+    sizes = [BATCHES[trial] if index == 0 else SIZES[index % len(SIZES)][trial] for index in range(len(shape))]
+    known = [unknown if size is None else size for size, unknown in zip(shape, sizes, strict=True)]
+    return torch.zeros(known, dtype=dtype, device="meta")
+
+
+def infer_module_shape(module: nn.Module, shapes: tuple[TensorShape, ...]) -> TensorShape:
+    """The shape that a module gives for some input shapes, found by running it on the meta device.
+
+    Unknown where the module cannot be run so, or gives something else than one tensor.
+    """
+    unknown = TensorShape(None)
+    if any(shape.ndims is None for shape in shapes):
+        return unknown
+    try:
+        shadow = meta_copy(module)
+    except Exception:  # a module may refuse to be copied in any way it likes
+        return unknown
+    floats = [parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()]
+    for dtype in ([*floats, torch.get_default_dtype()][0], torch.long):
+        found = []
+        for trial in range(len(BATCHES)):
+            try:
+                with torch.no_grad():
+                    result = shadow(*[trial_inputs(shape, trial, dtype) for shape in shapes])
+            except Exception:  # nor can it be foreseen how a module fails on a wrong dtype, or on meta
+                break
+            if not isinstance(result, torch.Tensor):
+                return unknown
+            found.append(tuple(result.shape))
+        if len(found) == len(BATCHES):
+            first, second = found
+            if len(first) != len(second):
+                return unknown
+            return TensorShape([a if a == b else None for a, b in zip(first, second, strict=True)])
+    return unknown
+
+
+class ModuleLayer(BaseLayer):
+    """A ``torch.nn.Module`` as a layer; made by :func:`as_layer`, and by the operators.
+
+    Shapes: whatever the module takes and gives. The output shape is found by running a copy on the meta device.
+
+    Parameters
+    ----------
+    module : nn.Module
+    name : str or None
+        As in :class:`BaseLayer`; automatic names are made of the module's class.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torchneupy.layers import *
+    >>> network = Input(10) >> torch.nn.Linear(10, 5) >> Relu()
+    >>> network
+    (?, 10) -> [... 3 layers ...] -> (?, 5)
+    >>> network[1]
+    ModuleLayer(Linear(in_features=10, out_features=5, bias=True), name='linear-1')
+    """
+
+    def __init__(self, module: nn.Module, name: str | None = None) -> None:
+        self._class_name = type(module).__name__
+        super().__init__(name=name)
+        self.module = module
+
+    def _automatic_pattern(self) -> str:
+        return naming.automatic_pattern(self._class_name)
+
+    @property
+    def variables(self) -> Mapping[str, torch.Tensor]:  # type: ignore[override]
+        return {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+
+    def get_params(self, deep: bool = False) -> dict[str, Any]:
+        return {"module": self.module, **super().get_params(deep)}
+
+    def get_output_shape(self, *input_shapes: Any) -> ShapeLike:
+        return infer_module_shape(self.module, tuple(TensorShape(shape) for shape in input_shapes))
+
+    def output(self, *inputs: Any, training: bool = False) -> Any:
+        with in_mode(self.module, training):
+            return self.module(*inputs)
+
+    def forward(self, *inputs: Any) -> Any:
+        # The module has its own mode, which may differ from this layer's: part of it may be frozen.
+        return self.module(*inputs)
+
+    def __repr__(self) -> str:
+        return f"ModuleLayer({self.module!r}, name={self.name!r})"
+
+
+_layers: weakref.WeakKeyDictionary[nn.Module, weakref.ref[ModuleLayer]] = weakref.WeakKeyDictionary()
+
+
+def as_layer(module: nn.Module, name: str | None = None) -> BaseLayer:
+    """A module as a layer; a network becomes one layer, which keeps its hooks and its compiled call.
+
+    A layer is given back as it is. A module that is adapted twice gives one layer, so it is one node of a network.
+
+    Parameters
+    ----------
+    module : nn.Module
+    name : str or None
+        Name of the new layer. Defaults to ``None``, which makes one of the module's class.
+
+    Raises
+    ------
+    TypeError
+        If it is no module.
+
+    Examples
+    --------
+    >>> from torchneupy.layers import *
+    >>> block = Relu(5) >> Relu(5)
+    >>> Input(5) >> as_layer(block)
+    (?, 5) -> [... 2 layers ...] -> (?, 5)
+    """
+    if isinstance(module, BaseLayer):
+        return module
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"Expected a torch.nn.Module, got {module!r} of the type {type(module).__name__}")
+    known = _layers.get(module)
+    layer = None if known is None else known()
+    if layer is None or (name is not None and layer.name != name):
+        layer = ModuleLayer(module, name)
+        _layers[module] = weakref.ref(layer)
+    return layer

@@ -1,0 +1,584 @@
+"""Networks: layers and who feeds whom, as one ``nn.Module``."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+from torch.fx import Proxy
+
+from torchneupy.core.shape import TensorShape
+from torchneupy.exceptions import LayerConnectionError
+from torchneupy.layers import reports, topology
+from torchneupy.layers.adapters import as_layer, in_mode
+from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.draft import Draft, describe_graph, make_one_if_possible
+from torchneupy.layers.operators import BaseGraph
+
+__all__ = ["LayerGraph"]
+
+# What only TensorFlow had, and what to write instead.
+GONE = {
+    "inputs": "pass a tensor: network(x)",
+    "targets": "pass tensors to a loss function of torch",
+    "outputs": "network.output(x)",
+    "training_outputs": "network.output(x, training=True)",
+}
+
+
+def plan_steps(
+    sources: Mapping[str, Sequence[str]], outputs: Sequence[str]
+) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """What to run, in order: a key, the keys of its inputs, and the keys whose values are not needed any more.
+
+    An input layer's input stands under its own key.
+    """
+    steps = []
+    needed = set(outputs)
+    for key, found in reversed(sources.items()):
+        inputs = tuple(found) or (key,)
+        unused = tuple(dict.fromkeys(source for source in inputs if source not in needed and source != key))
+        needed.update(unused)
+        steps.append((key, inputs, unused))
+    return steps[::-1]
+
+
+def fits(sizes: Sequence[int], expected: Sequence[int | None]) -> bool:
+    return all(e is None or e == size for size, e in zip(sizes, expected, strict=True))
+
+
+class LayerGraph(BaseGraph, nn.Module):
+    """A network of layers, which is an ``nn.Module`` whose children are the layers.
+
+    Made by ``>>``, ``|``, ``join`` and ``parallel``; seldom by this class itself.
+
+    ``network(x)`` runs every layer in its own mode (``train()``, ``eval()``), with its hooks.
+    ``network.output(x, training=False)`` runs the layers' arithmetic with an explicit flag, whatever their modes are,
+    without hooks. Both take one argument for each input layer, in their order, or a dictionary with input layers or
+    their names as keys; arrays are converted to the network's dtype and device. Several outputs come as a tuple.
+
+    Parameters
+    ----------
+    forward_graph : list of (layer, list of layers), or dict
+        For each layer the layers that it feeds, in the order in which they enter the network. Defaults to ``None``,
+        which is the empty network.
+
+    Attributes
+    ----------
+    layers : list
+        In NeuPy's topological order, which is that of iteration, of ``variables`` and of ``state_dict``.
+    input_shape, output_shape : TensorShape, or list of them
+        Shapes ``(batch, ...)``; a list if there are several inputs or outputs.
+
+    Raises
+    ------
+    LayerConnectionError
+        If layers do not fit together, or there is a cycle.
+
+    Examples
+    --------
+    >>> from torchneupy.layers import *
+    >>> network = Input(10) >> Relu(5, name="hidden") >> Softmax(3)
+    >>> network
+    (?, 10) -> [... 3 layers ...] -> (?, 3)
+    >>> network["hidden"].output_shape, network.n_parameters
+    (TensorShape([None, 5]), 73)
+    >>> network.end("hidden")
+    (?, 10) -> [... 2 layers ...] -> (?, 5)
+    """
+
+    _forward: dict[str, tuple[str, ...]]
+    _sources: dict[str, tuple[str, ...]]
+    _shapes: dict[str, TensorShape]
+    _inputs: tuple[str, ...]
+    _outputs: tuple[str, ...]
+    _numbers: dict[str, int]
+    _in_order: bool
+    _chain: tuple[str, ...]
+    _plan: list[tuple[str, tuple[str, ...], tuple[str, ...]]]
+    _expected: list[tuple[int | None, tuple[int | None, ...]]]
+
+    def __init__(self, forward_graph: Any = None) -> None:
+        super().__init__()
+        given = list(forward_graph.items() if isinstance(forward_graph, Mapping) else forward_graph or [])
+        forward = {as_layer(layer): [as_layer(target) for target in targets] for layer, targets in given}
+        for targets in list(forward.values()):
+            for target in targets:
+                forward.setdefault(target, [])
+        try:
+            draft = Draft.from_forward(forward)  # type: ignore[arg-type]
+        except topology.GraphHasCycleError:
+            names = [layer.name for layer in forward]
+            raise LayerConnectionError(f"Cannot make a network whose layers form a cycle. Layers: {names}") from None
+        self._adopt(draft)
+
+    @classmethod
+    def _from_draft(cls, draft: Draft) -> Self:
+        network = cls.__new__(cls)
+        nn.Module.__init__(network)
+        network._adopt(draft)
+        return network
+
+    def _adopt(self, draft: Draft) -> None:
+        """Build the draft's layers, and take them over."""
+        draft.build()
+        self._modules.update(draft.layers)
+        self._forward, self._sources, self._shapes = draft.forward, draft.sources, draft.shapes
+        self._inputs, self._outputs = tuple(draft.inputs), tuple(draft.outputs)
+        self._numbers, self._in_order = draft.numbers, draft.in_order
+        is_chain = len(self._inputs) == len(self._outputs) == 1 and all(
+            len(targets) < 2 for targets in draft.forward.values()
+        )
+        self._chain = tuple(draft.sources) if is_chain else ()
+        self._plan = [] if is_chain else plan_steps(draft.sources, draft.outputs)
+        shapes = [draft.layers[key].input_shape for key in draft.inputs]
+        # What a value has to have: a number of dimensions, and sizes after the batch.
+        self._expected = [(shape.ndims, tuple(shape[1:]) if shape else ()) for shape in shapes]
+
+    # Structure
+
+    @property
+    def layers(self) -> list[Any]:
+        return list(self._modules.values())
+
+    @property
+    def input_layers(self) -> list[Any]:
+        return [self._modules[key] for key in self._inputs]
+
+    @property
+    def output_layers(self) -> list[Any]:
+        return [self._modules[key] for key in self._outputs]
+
+    @property
+    def forward_graph(self) -> dict[Any, list[Any]]:
+        """For each layer the layers that it feeds, in the order in which they entered the network."""
+        modules = self._modules
+        return {modules[key]: [modules[target] for target in targets] for key, targets in self._forward.items()}
+
+    @property
+    def backward_graph(self) -> dict[Any, list[Any]]:
+        """For each layer the layers that feed it, in the order of its inputs."""
+        modules = self._modules
+        return {modules[key]: [modules[source] for source in self._sources[key]] for key in self._forward}
+
+    def is_sequential(self) -> bool:
+        """Whether the layers stand in one row."""
+        return bool(self._chain) or not self._forward
+
+    def layer_names_only(self) -> list[tuple[str, list[str]]]:
+        """Names of the layers and of those that each one feeds, in the order in which they entered the network."""
+        return [(self._name(key), [self._name(t) for t in targets]) for key, targets in self._forward.items()]
+
+    def layer(self, layer_name: str) -> Any:
+        """The layer of a name.
+
+        Raises
+        ------
+        ValueError
+            If the name is no text.
+        NameError
+            If there is no such layer, or more than one.
+        """
+        return self._modules[self._key(layer_name)]
+
+    def end(self, *output_layers: Any) -> LayerGraph:
+        """The part of the network that leads to some layers, given themselves or by name. The layers are shared.
+
+        Raises
+        ------
+        NameError
+            If there is no layer of a name.
+        ValueError
+            If a layer is not in the network, or none is given.
+        """
+        return self._part(topology.reachable(self._sources, self._keys(output_layers)))
+
+    def start(self, *input_layers: Any) -> LayerGraph:
+        """The part of the network that some layers lead to; as :meth:`end`."""
+        return self._part(topology.reachable(self._forward, self._keys(input_layers)))
+
+    def _part(self, keys: set[str]) -> LayerGraph:
+        layers = self._as_layers()
+        part = topology.subgraph(self._forward, keys)
+        return LayerGraph([(layers[key], [layers[target] for target in targets]) for key, targets in part.items()])
+
+    def _as_layers(self) -> dict[str, BaseLayer]:
+        return {key: child if isinstance(child, BaseLayer) else as_layer(child) for key, child in self._modules.items()}  # type: ignore[arg-type]
+
+    def _name(self, key: str) -> str:
+        child = self._modules[key]
+        return child.name if isinstance(child, BaseLayer) else key
+
+    def _key(self, reference: Any) -> str:
+        """The key of a layer that is given by its name."""
+        if not isinstance(reference, str):
+            raise ValueError(f"Layer name expected to be a string, got value {reference!r}")
+        found = [key for key in self._forward if self._name(key) == reference]
+        if not found:
+            raise NameError(f"Cannot find layer with name {reference!r}. Network: {self}")
+        if len(found) > 1:
+            raise NameError(
+                f"Ambiguous layer name `{reference}`. Network has {len(found)} layers with the same name. "
+                f"Layers: {[self._modules[key] for key in found]}"
+            )
+        return found[0]
+
+    def _keys(self, references: Sequence[Any]) -> list[str]:
+        """The keys of layers that are given themselves or by their names."""
+        if not references:
+            raise ValueError(f"Expected at least one layer or name of a layer, got none. Network: {self}")
+        key_of = {child: key for key, child in self._modules.items()}
+        keys = []
+        for reference in references:
+            if isinstance(reference, str):
+                keys.append(self._key(reference))
+            elif isinstance(reference, nn.Module) and reference in key_of:
+                keys.append(key_of[reference])
+            else:
+                name = getattr(reference, "name", reference)
+                raise ValueError(f"Layer `{name}` is not used in the graph. Graph: {self}, Layer: {reference!r}")
+        return keys
+
+    def __contains__(self, entity: Any) -> bool:
+        return any(child is entity for child in self._modules.values())
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._modules.values())
+
+    def __getitem__(self, index: int | slice | str) -> Any:
+        """A layer by its place or its name, or the part of the network between two places, which shares the layers.
+
+        Raises
+        ------
+        IndexError
+            If there is no such place.
+        NameError
+            If there is no layer of that name, or more than one.
+        ValueError
+            If a slice leaves out layers in between.
+        """
+        if isinstance(index, str):
+            return self.layer(index)
+        keys = list(self._modules)
+        if not isinstance(index, slice):
+            try:
+                return self._modules[keys[index]]
+            except IndexError:
+                raise IndexError(f"The network has {len(keys)} layers, got the index {index}. Network: {self}") from None
+        if index.step not in (None, 1):
+            raise ValueError(f"A part of a network cannot leave out layers, got a slice with step {index.step}")
+        return self._part(set(keys[index]))
+
+    # Shapes
+
+    @property
+    def input_shapes(self) -> list[TensorShape]:
+        layers = self._as_layers()
+        return [layers[key].input_shape for key in self._inputs]
+
+    @property
+    def input_shape(self) -> Any:
+        return make_one_if_possible(self.input_shapes)
+
+    @property
+    def output_shape(self) -> Any:
+        return make_one_if_possible([self._shapes[key] for key in self._outputs])
+
+    @property
+    def output_shapes_per_layer(self) -> dict[Any, TensorShape]:
+        return {self._modules[key]: self._shapes[key] for key in self._sources}
+
+    def get_output_shape(self, *input_shapes: Any) -> Any:
+        """The output shape for other input shapes, one for each input layer.
+
+        Raises
+        ------
+        LayerConnectionError
+            If a layer cannot take what comes to it.
+        """
+        layers = self._as_layers()
+        shapes = dict(zip(self._inputs, map(TensorShape, input_shapes), strict=False))
+        self._fail_unless_one_each(len(input_shapes))
+        return make_one_if_possible(self._walk(shapes, lambda key, *found: layers[key].infer_output_shape(*found)))
+
+    # Variables
+
+    @property
+    def variables(self) -> dict[tuple[Any, str], torch.Tensor]:
+        """``(layer, name)`` to variable, each variable once, in topological order."""
+        found: dict[tuple[Any, str], torch.Tensor] = {}
+        seen: set[int] = set()
+        self._fail_if_not_built()
+        for layer in self._as_layers().values():
+            for name, variable in layer.variables.items():
+                if id(variable) not in seen:
+                    seen.add(id(variable))
+                    found[layer, name] = variable
+        return found
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of values in all variables, those that are not trained included."""
+        return sum(variable.numel() for variable in self.variables.values())
+
+    @property
+    def is_built(self) -> bool:
+        """Whether all layers have their variables."""
+        return all(getattr(child, "is_built", True) for child in self._modules.values())
+
+    def create_variables(self) -> None:
+        """Nothing to do: layers get their variables when they are connected.
+
+        Raises
+        ------
+        WeightInitializationError
+            If a layer could not get them, because a size is unknown.
+        """
+        self._fail_if_not_built()
+
+    def _fail_if_not_built(self) -> None:
+        for child in self._modules.values():
+            if isinstance(child, BaseLayer):
+                child.fail_if_not_built()
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """As ``nn.Module.named_parameters``; warns if layers have no variables yet, which an optimizer would miss."""
+        if not self.is_built:
+            reports.warn_of_missing_variables(self)
+        return super().named_parameters(*args, **kwargs)
+
+    # Computation
+
+    def forward(self, *inputs: Any) -> Any:
+        """Run every layer in its own mode, with its hooks."""
+        # Under torch.fx the inputs are a stand-in that can only be indexed.
+        if type(inputs) is tuple and not torch.compiler.is_compiling():
+            inputs = self._prepare(inputs)
+        modules: dict[str, Any] = self._modules
+        if not self._chain:
+            self._fail_if_empty()
+            values = {key: inputs[index] for index, key in enumerate(self._inputs)}
+            outputs = self._walk(values, lambda key, *found: modules[key](*found))
+            return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        value = inputs[0]
+        key = ""
+        try:
+            for key in self._chain:
+                value = modules[key](value)
+        except Exception as error:
+            self._explain(error, key, (value,))
+            raise
+        return value
+
+    def output(self, *inputs: Any, training: bool = False, **kwargs: Any) -> Any:
+        """Run the layers' arithmetic with an explicit flag, whatever modes they are in, and without their hooks.
+
+        Parameters
+        ----------
+        *inputs : tensor or array-like
+            One for each input layer; or one dictionary with input layers or their names as keys.
+        training : bool
+            Given to every layer whose ``output`` takes it; a foreign ``nn.Module`` is put into that mode meanwhile.
+            Defaults to ``False``.
+        **kwargs
+            Given to every layer; a layer that does not take them raises TypeError.
+
+        Returns
+        -------
+        tensor, or tuple of tensors
+        """
+        if type(inputs) is tuple and not torch.compiler.is_compiling():
+            inputs = self._prepare(inputs)
+
+        self._fail_if_empty()
+
+        def step(key: str, *found: Any) -> Any:
+            child: Any = self._modules[key]
+            if not isinstance(child, BaseLayer):
+                with in_mode(child, training):
+                    return child(*found)
+            if child._takes_training:
+                return child.output(*found, training=training, **kwargs)
+            return child.output(*found, **kwargs)
+
+        outputs = self._walk({key: inputs[index] for index, key in enumerate(self._inputs)}, step)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def predict(self, *inputs: Any, batch_size: int | None = None, verbose: bool = True, **kwargs: Any) -> Any:
+        """Outputs for many samples, in evaluation mode and without gradients.
+
+        Parameters
+        ----------
+        *inputs : array-like or tensor
+            ``(samples, ...)``, one for each input layer; or one dictionary with input layers or their names as keys.
+        batch_size : int or None
+            How many samples to compute at a time. Defaults to ``None``, which is all at once.
+        verbose : bool
+            Show a progress bar if there is more than one batch. Defaults to ``True``.
+
+        Returns
+        -------
+        ndarray, or tuple of ndarrays if there are several outputs
+
+        Raises
+        ------
+        ValueError
+            If the number of inputs, their shapes, their numbers of samples, or the batch size do not fit.
+        TypeError
+            If there is an argument that is not known.
+        """
+        if kwargs:
+            raise TypeError(f"Unknown arguments: {kwargs}")
+        from torchneupy.layers import prediction
+
+        return prediction.predict(self, self._in_order_of_layers(inputs), batch_size, verbose)
+
+    def _walk(self, values: dict[str, Any], step: Callable[..., Any]) -> list[Any]:
+        """Take values, of the input layers first, through all layers; a value is dropped after its last use."""
+        key, found = "", list(values.values())
+        try:
+            for key in self._chain:
+                found = [step(key, *found)]
+            for key, sources, unused in self._plan:
+                found = [values[source] for source in sources]
+                values[key] = step(key, *found)
+                for source in unused:
+                    del values[source]
+        except Exception as error:
+            self._explain(error, key, found)
+            raise
+        return found if self._chain else [values[key] for key in self._outputs]
+
+    def _explain(self, error: Exception, key: str, inputs: Sequence[Any]) -> None:
+        """Say in a note at which layer an error was raised, and for which inputs."""
+        described = [
+            f"{tuple(v.shape)} {v.dtype} on {v.device}" if isinstance(v, torch.Tensor) else str(v) for v in inputs
+        ]
+        child: Any = self._modules[key]
+        hint = "" if getattr(child, "is_built", True) else " The layer has no variables yet."
+        error.add_note(f"Raised at the layer `{self._name(key)}` for {', '.join(described)}.{hint} Layer: {child!r}")
+
+    def _fail_if_empty(self) -> None:
+        if not self._outputs:
+            raise ValueError("The network has no layers, so it cannot be run")
+
+    def _fail_unless_one_each(self, n_inputs: int) -> None:
+        if n_inputs != len(self._inputs):
+            names = ", ".join(self._name(key) for key in self._inputs)
+            raise ValueError(
+                f"Connection has {len(self._inputs)} input layer(s), but {n_inputs} inputs was provided. "
+                f"Input layers: {names or 'none'}"
+            )
+
+    def _in_order_of_layers(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Inputs in the order of the input layers, given one by one, or in a dictionary by layer or name."""
+        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+            given = {}
+            for reference, value in inputs[0].items():
+                key = self._input_key(reference)
+                given[key] = value
+            missing = [self._name(key) for key in self._inputs if key not in given]
+            if missing:
+                raise ValueError(f"There is no input for the input layer(s) {', '.join(missing)}. Network: {self}")
+            return tuple(given[key] for key in self._inputs)
+        self._fail_unless_one_each(len(inputs))
+        return inputs
+
+    def _input_key(self, reference: Any) -> str:
+        if isinstance(reference, str):
+            key: str | None = self._key(reference)
+        else:
+            key = next((key for key, child in self._modules.items() if child is reference), None)
+        name = getattr(reference, "name", reference)
+        if key is None:
+            raise ValueError(f"The `{name}` layer doesn't appear in the network. Network: {self}")
+        if key not in self._inputs:
+            raise ValueError(f"`{name}` is not an input layer in the network. Network: {self}")
+        return key
+
+    def _prepare(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Inputs as tensors in the order of the input layers, their shapes checked."""
+        if len(inputs) != len(self._expected) or not all([isinstance(v, (torch.Tensor, Proxy)) for v in inputs]):
+            inputs = self._in_order_of_layers(inputs)
+            inputs = tuple(self._as_tensor(index, value) for index, value in enumerate(inputs))
+        for index, (ndims, sizes) in enumerate(self._expected):
+            value = inputs[index]
+            if ndims is not None and isinstance(value, torch.Tensor):
+                shape = value.shape
+                if len(shape) != ndims or (shape[1:] != sizes and not fits(shape[1:], sizes)):
+                    name, expected = self._name(self._inputs[index]), TensorShape((None, *sizes))
+                    raise ValueError(
+                        f"Cannot feed value of shape {tuple(shape)} to the input layer `{name}`, which has shape "
+                        f"{expected}. Network: {self}"
+                    )
+        return inputs
+
+    def _as_tensor(self, index: int, value: Any) -> torch.Tensor:
+        """An array-like as a tensor on the network's device, and of its dtype unless it holds indices."""
+        if isinstance(value, (torch.Tensor, Proxy)):
+            return value
+        example = next(
+            (tensor for tensor in [*nn.Module.parameters(self), *self.buffers()] if tensor.is_floating_point()), None
+        )
+        device = torch.get_default_device() if example is None else example.device
+        dtype = torch.get_default_dtype() if example is None else example.dtype
+        array = np.asarray(value)
+        followers = [self._modules[key] for key in (self._inputs[index], *self._forward[self._inputs[index]])]
+        if array.dtype.kind in "biu" and any(getattr(layer, "takes_indices", False) for layer in followers):
+            return torch.as_tensor(array, device=device)
+        return torch.as_tensor(array, dtype=dtype, device=device)
+
+    # Copies and text
+
+    def _lost_when_flattened(self) -> list[str]:
+        """What hangs on this network itself, and would not run where only its layers take part."""
+        values = vars(self)
+        hooks = any(values[name] for name in values if name.endswith("_hooks"))
+        parts = {
+            "hooks": hooks,
+            "compiled call": values.get("_compiled_call_impl") is not None,
+            "forward": "forward" in values,
+            "class": type(self) is not LayerGraph,
+            "parameters or buffers": bool(self._parameters or self._buffers),
+        }
+        return [part for part, lost in parts.items() if lost]
+
+    def _copy_under_new_names(self) -> LayerGraph:
+        twin = copy.deepcopy(self)
+        for child in twin._modules.values():
+            if isinstance(child, BaseLayer):
+                child._take_name()
+        return LayerGraph(twin.forward_graph)
+
+    def __copy__(self) -> Self:
+        """A network of its own that shares the layers."""
+        twin = type(self).__new__(type(self))
+        vars(twin).update({k: v.copy() if isinstance(v, (dict, list, set)) else v for k, v in vars(self).items()})
+        return twin
+
+    def get_params(self, deep: bool = False) -> dict[str, Any]:
+        return {"forward_graph": self.forward_graph}
+
+    def show(self, filepath: str | None = None, view: bool = False) -> str:
+        """Draw the network; see :func:`torchneupy.layers.reports.show`."""
+        return reports.show(self, filepath, view)
+
+    def summary(self) -> reports.Summary:
+        """A table of the layers, their classes, output shapes and numbers of parameters."""
+        return reports.summary(self)
+
+    def __repr__(self) -> str:
+        return describe_graph(self.input_shapes, len(self), [self._shapes[key] for key in self._outputs])
+
+    def __getattr__(self, name: str) -> Any:
+        if name in GONE:
+            raise AttributeError(f"Networks have no `{name}`, which belonged to TensorFlow; instead {GONE[name]}")
+        return super().__getattr__(name)
+

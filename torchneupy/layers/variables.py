@@ -1,0 +1,266 @@
+"""Variables of layers: how a specification becomes an ``nn.Parameter`` or a buffer, and when.
+
+A layer asks for its variables in ``create_variables``. That method runs when the layer is connected to something of
+known shape, and runs again, changing nothing, when the layer is connected elsewhere, to see that it would ask for the
+same shapes there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from torchneupy import init
+from torchneupy.core.properties import Given, ParameterProperty
+from torchneupy.core.shape import TensorShape
+from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
+
+if TYPE_CHECKING:
+    from torchneupy.layers.base import BaseLayer
+
+__all__ = ["VariablesView", "build_layers", "make_tensor"]
+
+
+class VariablesView(Mapping[str, torch.Tensor]):
+    """A layer's variables by name, in the order of their creation, read from the layer at each access."""
+
+    def __init__(self, layer: BaseLayer) -> None:
+        self._layer = layer
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        key = self._layer._variable_keys[name]
+        for slots in (self._layer._parameters, self._layer._buffers):
+            found = slots.get(key)
+            if found is not None:
+                return found
+        # Parametrised or pruned: the attribute gives the value in use.
+        return getattr(self._layer, key)  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layer._variable_keys)
+
+    def __len__(self) -> int:
+        return len(self._layer._variable_keys)
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name!r}: <Variable shape={tuple(self[name].shape)}>' for name in self)}}}"
+
+
+def make_tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
+    """The initial value of a variable, on torch's default device and of its default dtype.
+
+    An ``nn.Parameter`` is given back as it is, so that layers can share it; everything else is copied.
+
+    Raises
+    ------
+    LayerConnectionError
+        If the value has another shape.
+    TypeError
+        If it is nothing that a variable can be made from.
+    """
+    if isinstance(value, init.Initializer):
+        # NeuPy's custom initialisers may take the shape alone, and may return an array.
+        value = value.sample(shape)
+    elif isinstance(value, (bool, int, float, np.number)):
+        value = init.Constant(value).sample(shape)
+    if not isinstance(value, torch.Tensor):
+        try:
+            value = torch.tensor(np.asarray(value), dtype=torch.get_default_dtype())
+        except TypeError as error:
+            raise TypeError(f"Cannot create variable `{where}` from {value!r}: {error}") from error
+    if tuple(value.shape) != shape:
+        raise LayerConnectionError(
+            f"Cannot create variable with name `{where}`. Provided variable with shape {tuple(value.shape)} is "
+            f"incompatible with expected shape {shape}"
+        )
+    if isinstance(value, nn.Parameter):
+        return value
+    device, dtype = torch.get_default_device(), torch.get_default_dtype()
+    return value.detach().clone().to(device=device, dtype=dtype)
+
+
+def known_shape(layer: BaseLayer, name: str, shape: Any, value: Any) -> tuple[int, ...]:
+    """The shape of a variable as plain integers.
+
+    Raises
+    ------
+    WeightInitializationError
+        If one of the sizes is not known.
+    """
+    if shape is None:
+        if not isinstance(value, (np.ndarray, torch.Tensor)):
+            raise WeightInitializationError(f"Variable `{name}` of layer `{layer.name}` needs a shape. Layer: {layer}")
+        shape = tuple(value.shape)
+    shape = TensorShape(shape)
+    if not shape.is_fully_defined():
+        raise WeightInitializationError(
+            f"Cannot create variable `{name}` for the layer `{layer.name}`, because its shape {shape} is not fully "
+            f"known. Layer: {layer}"
+        )
+    return tuple(shape.as_list())  # type: ignore[arg-type]
+
+
+def fail_if_taken(layer: BaseLayer, key: str) -> None:
+    """Raise KeyError if a variable cannot be kept under a key."""
+    option = layer.options.get(key)
+    declared = option is not None and isinstance(option.value, ParameterProperty)
+    attribute = getattr(type(layer), key, None) is not None or vars(layer).get(key) is not None or option is not None
+    if not key or "." in key or (attribute and not declared):
+        raise KeyError(
+            f"A variable of layer `{layer.name}` cannot be called {key!r}: the layer has an attribute of that name, or "
+            f"nn.Module refuses it. Layer: {layer}"
+        )
+
+
+def register(layer: BaseLayer, key: str, tensor: torch.Tensor) -> None:
+    """Put a tensor under a key: a Parameter among the parameters, anything else among the buffers."""
+    places: tuple[dict[str, Any], ...] = (vars(layer), layer._parameters, layer._buffers)
+    for place in places:
+        place.pop(key, None)
+    (layer._parameters if isinstance(tensor, nn.Parameter) else layer._buffers)[key] = tensor
+
+
+def settle(layer: BaseLayer) -> None:
+    """Leave each variable under one key, and no buffer in a plain attribute, where ``.to()`` would not find it.
+
+    ``self.scale = self.variable(..., name="weight")`` has registered the variable under its name and, if it is a
+    Parameter, under the attribute too; the attribute stays.
+    """
+    for name, key in list(layer._variable_keys.items()):
+        places: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers, vars(layer))
+        tensor = next((place[key] for place in places if place.get(key) is not None), None)
+        keys = set(layer._variable_keys.values())
+        aliases = [k for place in places for k, value in place.items() if value is tensor and k not in keys]
+        if tensor is None or not aliases or key in layer.options:
+            continue
+        for place in places:
+            place.pop(key, None)
+        layer._variable_keys[name] = aliases[0]
+        for alias in aliases:
+            register(layer, alias, tensor)
+
+
+def adopt_plain_specifications(layer: BaseLayer) -> None:
+    """Remember what a custom layer's constructor assigned as a plain attribute to a declared variable."""
+    for name, option in layer.options.items():
+        if isinstance(option.value, ParameterProperty) and name in vars(layer):
+            layer._specifications[name] = option.value.specification(layer)
+
+
+def forget_arrays(layer: BaseLayer) -> None:
+    """Drop arrays and tensors given for variables that exist now: their values live in the variables."""
+    for name, value in layer._specifications.items():
+        if isinstance(value, (np.ndarray, torch.Tensor)) and name in layer._variable_keys:
+            layer._specifications[name] = Given(value)
+
+
+class Snapshot:
+    """What a layer holds, one level deep, to be put back if a composition fails."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+        self.values = dict(vars(layer))
+        self.contents = {
+            name: value.copy() for name, value in self.values.items() if isinstance(value, (dict, list, set))
+        }
+
+    def restore(self) -> None:
+        vars(self.layer).clear()
+        vars(self.layer).update(self.values)
+        for name, content in self.contents.items():
+            container = self.values[name]
+            container.clear()
+            (container.extend if isinstance(container, list) else container.update)(content)
+
+
+def is_settled(layer: BaseLayer, shapes: Sequence[TensorShape]) -> bool:
+    return layer._built_for is not None and tuple(shapes) == layer._built_for
+
+
+def verify(layer: BaseLayer, shapes: Sequence[TensorShape]) -> None:
+    """Raise LayerConnectionError if a layer that has its variables would want others for these input shapes."""
+    before = Snapshot(layer)
+    layer._wanted = {}
+    try:
+        layer.create_variables(*shapes)
+        wanted = layer._wanted
+    except WeightInitializationError:
+        return  # not known well enough to disagree
+    finally:
+        before.restore()
+    for name, shape in wanted.items():
+        present = layer.variables.get(name)
+        if present is None or tuple(present.shape) != shape:
+            raise LayerConnectionError(
+                f"Cannot connect layer `{layer.name}` to an input of shape {', '.join(map(str, shapes))}: its variable "
+                f"`{name}` has shape {None if present is None else tuple(present.shape)}, and {shape} would be needed. "
+                f"Layer: {layer}"
+            )
+
+
+def create(layer: BaseLayer, shapes: Sequence[TensorShape]) -> None:
+    """Make a layer's variables, if the shapes of its inputs tell enough."""
+    known = all(shape.ndims is not None and None not in shape.as_list()[1:] for shape in shapes)
+    # Where something is unknown, a custom layer may stumble over it in its own way.
+    not_yet = (WeightInitializationError,) if known else (WeightInitializationError, TypeError, ValueError)
+    before = Snapshot(layer)
+    try:
+        adopt_plain_specifications(layer)
+        layer.create_variables(*shapes)
+        settle(layer)
+    except LayerConnectionError:
+        raise
+    except not_yet as error:
+        before.restore()
+        layer._not_built_because = str(error)
+        return
+    forget_arrays(layer)
+    layer._not_built_because = None
+    layer._built_for = tuple(shapes)
+
+
+def build_layers(connections: Iterable[tuple[BaseLayer, Sequence[TensorShape]]]) -> None:
+    """Make the variables of layers, in the order given; if one of them fails, none has changed.
+
+    Parameters
+    ----------
+    connections : iterable of (layer, input shapes)
+
+    Raises
+    ------
+    LayerConnectionError
+        If a given array does not fit, or a layer that has its variables would need others.
+    """
+    pending = [(layer, shapes) for layer, shapes in connections if not is_settled(layer, shapes)]
+    if not pending:
+        return
+    generator = torch.get_rng_state()
+    before: list[Snapshot] = []
+    try:
+        for layer, shapes in pending:
+            if layer.is_built:
+                verify(layer, shapes)
+            else:
+                before.append(Snapshot(layer))
+                create(layer, shapes)
+    except BaseException as error:
+        for snapshot in reversed(before):
+            snapshot.restore()
+        torch.set_rng_state(generator)
+        error.add_note(f"Raised while the variables of layer `{layer.name}` were made. Layer: {layer}")
+        raise
+
+
+def sample_into(variable: torch.Tensor, value: Any, where: str) -> Callable[[], None]:
+    """Prepare new values for a variable that exists; the function returned writes them."""
+    fresh = make_tensor(value, tuple(variable.shape), where)
+
+    def write() -> None:
+        with torch.no_grad():
+            variable.copy_(fresh)
+
+    return write
