@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,7 +159,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
     path = tmp_path / "model.pt"
     path.write_text("what was there before")
-    monkeypatch.setattr(demo.Path, "write_bytes", write_half)
+    monkeypatch.setattr(Path, "write_bytes", write_half)
     with pytest.raises(demo.DemoError, match=r"': No space left on device$"):
         demo.save_state(demo.build_network(), path)
 

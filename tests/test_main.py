@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ def complaint(capsys, monkeypatch):
         assert out == ""
         assert err.endswith("\n")
         assert err.count("\n") == 1
-        return err.rstrip("\n")
+        return str(err).rstrip("\n")
 
     return run
 
@@ -140,7 +141,7 @@ def test_save_into_a_folder_that_may_not_be_written(complaint, tmp_path, monkeyp
     def touch(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(demo.Path, "touch", touch)  # whoever runs the tests as root may write everywhere
+    monkeypatch.setattr(Path, "touch", touch)  # whoever runs the tests as root may write everywhere
     path = str(tmp_path / "model.pt")
     assert complaint("demo", "--save", path) == f"torchneupy demo: cannot save to {path!r}: Permission denied"
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from torchneupy.layers import Dropout, Input, Relu, Softmax, join
+from torchneupy.layers import Dropout, Input, LayerGraph, Relu, Softmax, join
 
 __all__ = ["DemoError", "Digits", "build_network", "evaluate", "load_data", "run", "save_state", "train"]
 
@@ -94,7 +94,7 @@ def load_data(seed: int = DEFAULT_SEED) -> Digits:
     return Digits(images[train], labels[train], images[test], labels[test])
 
 
-def build_network() -> nn.Module:
+def build_network() -> LayerGraph:
     """Make the network, with new random parameters from torch's global generator.
 
     Returns
@@ -307,15 +307,13 @@ def _check_writable(path: str | os.PathLike[str]) -> None:
         beside.unlink()
     except OSError as error:
         raise _cannot_save(path, error.strerror) from error
-    except ValueError as error:  # a null character, say
-        raise _cannot_save(path, str(error)) from error
 
 
 def _target(path: str | os.PathLike[str]) -> Path:
     """Follow links, so that the file is replaced and the link to it stays."""
     try:
         return Path(os.path.realpath(path))
-    except ValueError as error:
+    except ValueError as error:  # a null character in the name
         raise _cannot_save(path, str(error)) from error
 
 

@@ -147,7 +147,12 @@ class BaseProperty(Declaration):
     """
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return None if instance is None else self.stored(instance)
+        if instance is None:
+            return None
+        try:
+            return instance.__dict__[self.name]
+        except KeyError:
+            return self.stored(instance)
 
     def __set__(self, instance: Any, value: Any) -> None:
         vars(instance)[self.name] = self.clean(value, instance)
@@ -238,7 +243,12 @@ class TypedListProperty(BaseProperty):
     expected_type = (list, tuple)
 
     def __init__(
-        self, n_elements: int | None = None, element_type: Any = int, *args: Any, minval: int | None = None, **kwargs: Any
+        self,
+        n_elements: int | None = None,
+        element_type: Any = int,
+        *args: Any,
+        minval: int | None = None,
+        **kwargs: Any,
     ) -> None:
         self.n_elements = n_elements
         self.element_type = element_type
@@ -404,8 +414,8 @@ class ParameterProperty(Declaration):
 
     Assigned may be an initialiser, a number (which stands for ``init.Constant``), an array or a tensor. Reading the
     attribute of a layer gives the variable, or ``None`` as long as it was not made; ``specification`` gives what was
-    asked for. This descriptor has no ``__set__``: ``nn.Module`` registers parameters by itself, and what ``parametrize``
-    or ``prune`` put in the attribute's place must win.
+    asked for. This descriptor has no ``__set__``: ``nn.Module`` registers parameters by itself, and what
+    ``parametrize`` or ``prune`` put in the attribute's place must win.
     """
 
     expected_type = (np.ndarray, *NUMBER_TYPES, init.Initializer, torch.Tensor)

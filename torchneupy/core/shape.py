@@ -253,7 +253,7 @@ def _read_dimension(dim: Any, given: tuple[Any, ...]) -> Dimension:
 
 
 def _slice_of_unknown(key: slice) -> list[None] | None:
-    """Slice a shape of unknown rank: only ``[a:b]``, counted from the front, tells how many dimensions there will be."""
+    """Slice a shape of unknown rank: only ``[a:b]``, counted from the front, tells how many dimensions come out."""
     start = 0 if key.start is None else key.start
     if key.step is not None or key.stop is None or start < 0 or key.stop < 0:
         return None

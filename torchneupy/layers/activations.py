@@ -86,18 +86,18 @@ class Linear(BaseLayer):
         super().__init_subclass__(**kwargs)
         if "activation_function" in vars(cls) and "_activate" not in vars(cls):
             # A parent's variant that works in place belongs to the parent's function.
-            cls._activate = cls.activation_function  # type: ignore[method-assign]
+            cls._activate = cls.activation_function  # type: ignore[method-assign, assignment]
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        input_shape = TensorShape(input_shape)
+        shape = TensorShape(input_shape)
         if self.n_units is None:
-            return input_shape
-        if input_shape and input_shape.ndims != 2:
+            return shape
+        if shape and shape.ndims != 2:
             raise LayerConnectionError(
-                f"Input shape expected to have 2 dimensions (batch, features), got {input_shape.ndims} instead. "
-                f"Shape: {input_shape}. Layer: {self}"
+                f"Input shape expected to have 2 dimensions (batch, features), got {shape.ndims} instead. "
+                f"Shape: {shape}. Layer: {self}"
             )
-        return TensorShape((input_shape[0], self.n_units))
+        return TensorShape((shape[0], self.n_units))
 
     def create_variables(self, input_shape: Any) -> None:
         if self.n_units is None:
@@ -210,9 +210,9 @@ class Softmax(Linear):
 
 
 class Relu(Linear):
-    r"""Rectifier, :math:`x` above zero and :math:`\alpha x` below, after a linear transformation if ``n_units`` is given.
+    r"""Rectifier: :math:`x` above zero and :math:`\alpha x` below.
 
-    Shapes and errors as in :class:`Linear`.
+    After a linear transformation if ``n_units`` is given. Shapes and errors as in :class:`Linear`.
 
     Parameters
     ----------
@@ -408,7 +408,8 @@ class PRelu(Linear):
         output_shape = TensorShape(self.get_output_shape(input_shape))
         if output_shape.ndims is None:
             raise WeightInitializationError(
-                f"Cannot create variables for the layer `{self.name}`, because its input shape is unknown. Layer: {self}"
+                f"Cannot create variables for the layer `{self.name}`, because its input shape is unknown. "
+                f"Layer: {self}"
             )
         super().create_variables(input_shape)
         sizes = [output_shape[axis] for axis in self.positive_axes(output_shape.ndims)]

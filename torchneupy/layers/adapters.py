@@ -13,8 +13,11 @@ import torch
 from torch import nn
 
 from torchneupy.core.shape import ShapeLike, TensorShape
+from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import naming
 from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.operators import BaseGraph
+from torchneupy.layers.variables import Connection
 
 __all__ = ["ModuleLayer", "as_layer", "in_mode"]
 
@@ -68,7 +71,7 @@ def infer_module_shape(module: nn.Module, shapes: tuple[TensorShape, ...]) -> Te
         return unknown
     try:
         shadow = meta_copy(module)
-    except Exception:  # a module may refuse to be copied in any way it likes
+    except Exception:  # noqa: BLE001  # a module may refuse to be copied in any way it likes
         return unknown
     floats = [parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()]
     for dtype in ([*floats, torch.get_default_dtype()][0], torch.long):
@@ -77,7 +80,7 @@ def infer_module_shape(module: nn.Module, shapes: tuple[TensorShape, ...]) -> Te
             try:
                 with torch.no_grad():
                     result = shadow(*[trial_inputs(shape, trial, dtype) for shape in shapes])
-            except Exception:  # nor can it be foreseen how a module fails on a wrong dtype, or on meta
+            except Exception:  # noqa: BLE001  # nor is it foreseeable how one fails on a wrong dtype, or on meta
                 break
             if not isinstance(result, torch.Tensor):
                 return unknown
@@ -115,7 +118,7 @@ class ModuleLayer(BaseLayer):
     def __init__(self, module: nn.Module, name: str | None = None) -> None:
         self._class_name = type(module).__name__
         super().__init__(name=name)
-        self.module = module
+        self.module: Any = module
 
     def _automatic_pattern(self) -> str:
         return naming.automatic_pattern(self._class_name)
@@ -127,7 +130,32 @@ class ModuleLayer(BaseLayer):
     def get_params(self, deep: bool = False) -> dict[str, Any]:
         return {"module": self.module, **super().get_params(deep)}
 
+    @property
+    def _network(self) -> Any:
+        """The module, if it is a network, whose layers know their shapes; else None."""
+        return self.module if isinstance(self.module, BaseGraph) else None
+
+    @property
+    def is_built(self) -> bool:
+        return bool(getattr(self.module, "is_built", True))
+
+    def fail_if_not_built(self) -> None:
+        if self._network is not None:
+            self._network.create_variables()
+
+    def _connections(self, *input_shapes: TensorShape) -> list[Connection]:
+        return [] if self._network is None else self._network._connections(*input_shapes)
+
     def get_output_shape(self, *input_shapes: Any) -> ShapeLike:
+        if self._network is not None:
+            expected = len(self._network.input_layers)
+            if len(input_shapes) != expected:
+                raise LayerConnectionError(
+                    f"The network in layer `{self.name}` takes {expected} input(s), got {len(input_shapes)} with "
+                    f"shapes {', '.join(map(str, input_shapes))}. Layer: {self}"
+                )
+            shape = self._network.get_output_shape(*input_shapes)
+            return TensorShape(None) if isinstance(shape, list) else shape
         return infer_module_shape(self.module, tuple(TensorShape(shape) for shape in input_shapes))
 
     def output(self, *inputs: Any, training: bool = False) -> Any:

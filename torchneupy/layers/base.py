@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from torchneupy.core.config import BaseConfigurable
-from torchneupy.core.properties import ParameterProperty, Property, TypedListProperty, as_tuple, describe_array
+from torchneupy.core.properties import Given, ParameterProperty, Property, TypedListProperty, as_tuple, describe_array
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers import naming, variables
 from torchneupy.layers.operators import BaseGraph
-from torchneupy.layers.variables import VariablesView
+from torchneupy.layers.variables import Connection, VariablesView
 
 __all__ = ["BaseLayer", "Identity", "Input"]
 
@@ -189,6 +189,11 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
             error.add_note(f"Raised by get_output_shape of layer `{self.name}` for {shapes}. Layer: {self}")
             raise
 
+    def _connections(self, *input_shapes: TensorShape) -> list[Connection]:
+        """What has to be built when the layer is connected: itself, if it makes variables at all."""
+        makes_variables = type(self).create_variables is not BaseLayer.create_variables
+        return [(self, input_shapes)] if makes_variables else []
+
     # Variables
 
     @property
@@ -261,7 +266,8 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
         if not self.is_built:
             reason = self._not_built_because or "the layer is not connected to an input of known shape"
             raise WeightInitializationError(
-                f"Layer `{self.name}` has no variables yet: {reason}. Connect it, as in Input(10) >> layer. Layer: {self}"
+                f"Layer `{self.name}` has no variables yet: {reason}. Connect it, as in Input(10) >> layer. "
+                f"Layer: {self}"
             )
 
     def set_params(self, **params: Any) -> Self:
@@ -279,8 +285,8 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
         self.check_names(params)
         for name, value in params.items():
             params[name] = self.options[name].value.clean(value, self)
-        for name in params:
-            self._fail_if_made_differently(name, params[name])
+        for name, value in params.items():
+            self._fail_if_made_differently(name, value)
         writes = [
             variables.sample_into(self.variables[name], value, f"layer/{self.name}/{name}")
             for name, value in params.items()
@@ -297,18 +303,18 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
 
     def _fail_if_made_differently(self, name: str, value: Any) -> None:
         """Raise ValueError if an option would add a variable to a layer that is built, or take one away."""
-        if isinstance(self.options[name].value, ParameterProperty) and self._built_for is not None:
-            if (name in self.variables) != (value is not None):
-                raise ValueError(
-                    f"Cannot set `{name}` of layer `{self.name}` to {value!r}: the layer was built "
-                    f"{'with' if value is None else 'without'} that variable. Make a new layer. Layer: {self}"
-                )
+        becomes_variable = isinstance(self.options[name].value, ParameterProperty)
+        if becomes_variable and self._built_for is not None and (name in self.variables) != (value is not None):
+            raise ValueError(
+                f"Cannot set `{name}` of layer `{self.name}` to {value!r}: the layer was built "
+                f"{'with' if value is None else 'without'} that variable. Make a new layer. Layer: {self}"
+            )
 
     def get_params(self, deep: bool = False) -> dict[str, Any]:
         """The options' values, as the constructor takes them; an array that was given as its current values."""
         params = super().get_params(deep)
         for name, value in params.items():
-            if isinstance(value, variables.Given):
+            if isinstance(value, Given):
                 current = self.variables[name]
                 shared = isinstance(current, nn.Parameter) and value.text.startswith("<Variable")
                 params[name] = current if shared else current.detach().cpu().numpy().copy()
@@ -342,7 +348,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
     def _repr_arguments(self, *args: Any, **kwargs: Any) -> str:
         """The layer as the call that makes it; keyword arguments in the order in which the constructor has them."""
         cls = next(base for base in type(self).__mro__ if not base.__module__.startswith("torch."))
-        order = list(inspect.signature(cls.__init__).parameters)
+        order = list(inspect.signature(cls).parameters)
         names = sorted(kwargs, key=lambda name: order.index(name) if name in order else len(order))
         parts = [*map(str, args), *(f"{name}={self._format_value(kwargs[name])}" for name in names)]
         return f"{cls.__name__}({', '.join(parts)})"
@@ -417,7 +423,7 @@ class Input(BaseLayer):
         self.shape = as_tuple(shape)
         super().__init__(name=name)
 
-    @property
+    @property  # type: ignore[misc]  # this one cannot be assigned
     def input_shape(self) -> TensorShape:
         return TensorShape((None, *self.shape))
 

@@ -30,8 +30,8 @@ def as_operand(value: Any) -> BaseLayer | LayerGraph:
         lost = value._lost_when_flattened()
         if lost:
             warnings.warn(
-                f"The network {value} takes part in a larger one by its layers alone, so its own {', '.join(lost)} will "
-                f"not run there. Use as_layer(network) to keep it as it is.",
+                f"The network {value} takes part in a larger one by its layers alone, so its own {', '.join(lost)} "
+                f"will not run there. Use as_layer(network) to keep it as it is.",
                 stacklevel=5,
             )
         return value

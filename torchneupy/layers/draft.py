@@ -13,7 +13,7 @@ from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import naming, topology
 from torchneupy.layers.base import BaseLayer
-from torchneupy.layers.variables import build_layers
+from torchneupy.layers.variables import Connection, build_layers
 
 if TYPE_CHECKING:
     from torchneupy.layers.network import LayerGraph
@@ -42,6 +42,10 @@ class Draft:
         The next number of each pattern of names.
     in_order : bool
         Whether the layers entered in topological order.
+    n_edges : int
+        Number of connections.
+    connections : list of (layer, input shapes)
+        What is to be built, in topological order.
     """
 
     def __init__(self) -> None:
@@ -54,7 +58,8 @@ class Draft:
         self.outputs: list[str] = []
         self.numbers: dict[str, int] = {}
         self.in_order = True
-        self.connections: list[tuple[BaseLayer, Sequence[TensorShape]]] = []
+        self.n_edges = 0
+        self.connections: list[Connection] = []
 
     @classmethod
     def of(cls, operand: BaseLayer | LayerGraph) -> Draft:
@@ -71,7 +76,7 @@ class Draft:
             draft.sources = operand._sources.copy()
             draft.shapes = operand._shapes.copy()
             draft.inputs, draft.outputs = list(operand._inputs), list(operand._outputs)
-            draft.numbers, draft.in_order = operand._numbers, operand._in_order
+            draft.numbers, draft.in_order, draft.n_edges = operand._numbers, operand._in_order, operand._n_edges
             draft.members.update(draft.layers.values())
         return draft
 
@@ -97,6 +102,7 @@ class Draft:
         draft.sources = {key_of[layer]: tuple(key_of[source] for source in sources[layer]) for layer in order}
         draft.inputs = [key for key in draft.forward if not draft.sources[key]]
         draft.outputs = [key for key, targets in draft.forward.items() if not targets]
+        draft.n_edges = sum(map(len, draft.sources.values()))
         draft.infer(keys)
         return draft
 
@@ -114,7 +120,7 @@ class Draft:
             if len(sources) == 1 and not shapes[0].is_compatible_with(layer.input_shape):
                 self.refuse(sources[0], layer)
             self.shapes[key] = layer.infer_output_shape(*shapes)
-            self.connections.append((layer, shapes))
+            self.connections += layer._connections(*shapes)
 
     def refuse(self, source: str, layer: BaseLayer) -> None:
         """Raise the error of two layers whose shapes do not fit."""
@@ -139,7 +145,7 @@ class Draft:
             )
 
     def add(self, other: Draft, connect: bool) -> Draft:
-        """This draft with another one beside it, or behind it.
+        """Put another draft beside this one, or behind it.
 
         Parameters
         ----------
@@ -157,6 +163,10 @@ class Draft:
         LayerConnectionError
             If the two do not fit together, or there would be a cycle.
         """
+        if not self.layers:
+            if not other.shapes:
+                other.infer(list(other.layers))
+            return other
         if connect:
             self.fail_if_many_to_many(other)
         apart = self.in_order and other.in_order and self.members.isdisjoint(other.members)
@@ -180,6 +190,7 @@ class Draft:
             self.forward[key_of[key]] = tuple([key_of[target] for target in targets])
         for key, sources in other.sources.items():
             self.sources[key_of[key]] = tuple([key_of[source] for source in sources]) or behind
+        self.n_edges += other.n_edges + len(behind) * len(first)
         self.inputs += first if not behind else []
         self.outputs = [*([] if behind and first else self.outputs), *(key_of[key] for key in other.outputs)]
         if other.shapes and not behind:
@@ -206,11 +217,13 @@ class Draft:
                 f"Left graph: {self}, Right graph: {other}"
             ) from None
 
+    def is_chain(self) -> bool:
+        """Whether the layers stand in one row: between one input and one output, no layer has a second connection."""
+        return len(self.inputs) == len(self.outputs) == 1 and self.n_edges == len(self.layers) - 1
+
     def build(self) -> None:
         """Make the variables that can be made now; if one cannot be made as it should, no layer has changed."""
-        order = {layer: index for index, layer in enumerate(self.layers.values())}
-        latest = {layer: shapes for layer, shapes in self.connections}
-        build_layers(sorted(latest.items(), key=lambda connection: order[connection[0]]))
+        build_layers(self.connections)
 
     def __repr__(self) -> str:
         if len(self.layers) == 1 and not self.shapes:

@@ -120,8 +120,8 @@ class Concatenate(BaseLayer):
                 )
             if not -len(shape) <= self.axis < len(shape):
                 raise LayerConnectionError(
-                    f"Cannot concatenate layers over the axis {self.axis}, because inputs have {len(shape)} dimensions. "
-                    f"Shapes: {listed}. Layer: {self}"
+                    f"Cannot concatenate layers over the axis {self.axis}, because inputs have {len(shape)} "
+                    f"dimensions. Shapes: {listed}. Layer: {self}"
                 )
         if not shapes or len(known) < len(shapes):
             return TensorShape(None)

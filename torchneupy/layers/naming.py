@@ -11,6 +11,7 @@ import string
 import threading
 from collections import defaultdict
 from collections.abc import Container, Sequence
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["automatic_pattern", "escape_key", "is_pattern", "new_name", "reset_names"]
@@ -40,7 +41,7 @@ def automatic_pattern(class_name: str) -> str:
 
 
 def fields(name: str) -> list[tuple[str, str]]:
-    """Field names and format specifications of a pattern.
+    """Field names and format specifications of a format string.
 
     Raises
     ------
@@ -48,10 +49,9 @@ def fields(name: str) -> list[tuple[str, str]]:
         If the text is no format string.
     """
     try:
-        parsed = [(field, spec or "") for _, field, spec, _ in string.Formatter().parse(name) if field is not None]
+        return [(field, spec or "") for _, field, spec, _ in string.Formatter().parse(name) if field is not None]
     except ValueError as error:
         raise ValueError(f"The name {name!r} is not a valid pattern: {error}") from error
-    return parsed
 
 
 def is_pattern(name: str) -> bool:
@@ -61,6 +61,28 @@ def is_pattern(name: str) -> bool:
     (True, True, False, False)
     """
     return bool(fields(name))
+
+
+@lru_cache(maxsize=1024)
+def format_string(pattern: str) -> str:
+    """A pattern as a format string that gives different numbers different names.
+
+    Raises
+    ------
+    ValueError
+        If the pattern has more than one field, or a named one.
+    """
+    found = fields(pattern)
+    if len(found) != 1:
+        raise ValueError(
+            f"Provided pattern has more than one field specified. Expected one `{{}}`, got {len(found)}. "
+            f"Pattern: {pattern}"
+        )
+    field, spec = found[0]
+    if field not in ("", "0"):
+        raise ValueError(f"The field of a name pattern cannot have a name, got {field!r}. Pattern: {pattern}")
+    zeros = re.fullmatch(r"(?:0[<^]|[<^]0|0[<^]0)(\d+)d?", spec)
+    return pattern.replace(":" + spec, f":0{zeros[1]}d") if zeros else pattern
 
 
 def format_pattern(pattern: str, number: int) -> str:
@@ -77,20 +99,9 @@ def format_pattern(pattern: str, number: int) -> str:
     ValueError
         If the pattern has more than one field, a named one, or one that cannot format a whole number.
     """
-    found = fields(pattern)
-    if len(found) != 1:
-        raise ValueError(
-            f"Provided pattern has more than one field specified. Expected one `{{}}`, got {len(found)}. "
-            f"Pattern: {pattern}"
-        )
-    field, spec = found[0]
-    if field not in ("", "0"):
-        raise ValueError(f"The field of a name pattern cannot have a name, got {field!r}. Pattern: {pattern}")
-    padded = re.fullmatch(r"(?:0?[<^])?0?(\d+)d?", spec)
-    if padded and re.match(r"0[<^]|[<^]0", spec):
-        pattern = pattern.replace(":" + spec, f":0{padded.group(1)}d")
+    text = format_string(pattern)
     try:
-        return pattern.format(number)
+        return text.format(number)
     except (ValueError, LookupError, AttributeError, TypeError) as error:
         raise ValueError(f"Cannot put the number {number} into the pattern {pattern!r}: {error}") from error
 
@@ -110,21 +121,22 @@ def new_name(pattern: str) -> str:
 
 # A key cannot be an attribute of nn.Module or of a network. The list is frozen, so that a key never changes because
 # a later version has more attributes; a test says when a public attribute is missing here.
-RESERVED_KEYS = frozenset(
-    """
-    T_destination add_module apply backward_graph bfloat16 buffers call_super_init children compile cpu
-    create_variables cuda double dump_patches end eval extra_repr float forward forward_graph get_buffer
-    get_extra_state get_output_shape get_parameter get_params get_submodule half input_layers input_shape
-    input_shapes inputs ipu is_built is_sequential layer layer_names_only layers load_state_dict modules
-    mtia n_parameters named_buffers named_children named_modules named_parameters output output_layers output_shape
-    output_shapes_per_layer outputs parameters predict register_backward_hook register_buffer register_forward_hook
-    register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
-    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule
-    share_memory show start state_dict summary targets to to_empty train training training_outputs type variables
-    xpu zero_grad
-    """.split()
-)
+# fmt: off
+RESERVED_KEYS = frozenset((
+    "T_destination", "add_module", "apply", "backward_graph", "bfloat16", "buffers", "call_super_init", "children",
+    "compile", "cpu", "create_variables", "cuda", "double", "dump_patches", "end", "eval", "extra_repr", "float",
+    "forward", "forward_graph", "get_buffer", "get_extra_state", "get_output_shape", "get_parameter", "get_params",
+    "get_submodule", "half", "input_layers", "input_shape", "input_shapes", "inputs", "ipu", "is_built",
+    "is_sequential", "layer", "layer_names_only", "layers", "load_state_dict", "modules", "mtia", "n_parameters",
+    "named_buffers", "named_children", "named_modules", "named_parameters", "output", "output_layers",
+    "output_shape", "output_shapes_per_layer", "outputs", "parameters", "predict", "register_backward_hook",
+    "register_buffer", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_load_state_dict_post_hook", "register_load_state_dict_pre_hook",
+    "register_module", "register_parameter", "register_state_dict_post_hook", "register_state_dict_pre_hook",
+    "requires_grad_", "set_extra_state", "set_submodule", "share_memory", "show", "start", "state_dict", "summary",
+    "targets", "to", "to_empty", "train", "training", "training_outputs", "type", "variables", "xpu", "zero_grad",
+))
+# fmt: on
 
 
 def escape_key(name: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-import numpy as np
 import torch
 from torch import nn
-from torch.fx import Proxy
 
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError
@@ -17,7 +15,11 @@ from torchneupy.layers import reports, topology
 from torchneupy.layers.adapters import as_layer, in_mode
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.draft import Draft, describe_graph, make_one_if_possible
+from torchneupy.layers.inputs import in_order_of_layers, prepare
 from torchneupy.layers.operators import BaseGraph
+from torchneupy.layers.prediction import predict
+from torchneupy.layers.running import Step, call_layer, call_module, explain, nobody_watches_calls, plan_steps, walk
+from torchneupy.layers.variables import Connection
 
 __all__ = ["LayerGraph"]
 
@@ -28,27 +30,6 @@ GONE = {
     "outputs": "network.output(x)",
     "training_outputs": "network.output(x, training=True)",
 }
-
-
-def plan_steps(
-    sources: Mapping[str, Sequence[str]], outputs: Sequence[str]
-) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """What to run, in order: a key, the keys of its inputs, and the keys whose values are not needed any more.
-
-    An input layer's input stands under its own key.
-    """
-    steps = []
-    needed = set(outputs)
-    for key, found in reversed(sources.items()):
-        inputs = tuple(found) or (key,)
-        unused = tuple(dict.fromkeys(source for source in inputs if source not in needed and source != key))
-        needed.update(unused)
-        steps.append((key, inputs, unused))
-    return steps[::-1]
-
-
-def fits(sizes: Sequence[int], expected: Sequence[int | None]) -> bool:
-    return all(e is None or e == size for size, e in zip(sizes, expected, strict=True))
 
 
 class LayerGraph(BaseGraph, nn.Module):
@@ -98,8 +79,9 @@ class LayerGraph(BaseGraph, nn.Module):
     _outputs: tuple[str, ...]
     _numbers: dict[str, int]
     _in_order: bool
+    _n_edges: int
     _chain: tuple[str, ...]
-    _plan: list[tuple[str, tuple[str, ...], tuple[str, ...]]]
+    _plan: list[Step]
     _expected: list[tuple[int | None, tuple[int | None, ...]]]
 
     def __init__(self, forward_graph: Any = None) -> None:
@@ -129,10 +111,8 @@ class LayerGraph(BaseGraph, nn.Module):
         self._modules.update(draft.layers)
         self._forward, self._sources, self._shapes = draft.forward, draft.sources, draft.shapes
         self._inputs, self._outputs = tuple(draft.inputs), tuple(draft.outputs)
-        self._numbers, self._in_order = draft.numbers, draft.in_order
-        is_chain = len(self._inputs) == len(self._outputs) == 1 and all(
-            len(targets) < 2 for targets in draft.forward.values()
-        )
+        self._numbers, self._in_order, self._n_edges = draft.numbers, draft.in_order, draft.n_edges
+        is_chain = draft.is_chain()
         self._chain = tuple(draft.sources) if is_chain else ()
         self._plan = [] if is_chain else plan_steps(draft.sources, draft.outputs)
         shapes = [draft.layers[key].input_shape for key in draft.inputs]
@@ -207,7 +187,8 @@ class LayerGraph(BaseGraph, nn.Module):
         return LayerGraph([(layers[key], [layers[target] for target in targets]) for key, targets in part.items()])
 
     def _as_layers(self) -> dict[str, BaseLayer]:
-        return {key: child if isinstance(child, BaseLayer) else as_layer(child) for key, child in self._modules.items()}  # type: ignore[arg-type]
+        children: dict[str, Any] = self._modules
+        return {key: child if isinstance(child, BaseLayer) else as_layer(child) for key, child in children.items()}
 
     def _name(self, key: str) -> str:
         child = self._modules[key]
@@ -271,7 +252,7 @@ class LayerGraph(BaseGraph, nn.Module):
             try:
                 return self._modules[keys[index]]
             except IndexError:
-                raise IndexError(f"The network has {len(keys)} layers, got the index {index}. Network: {self}") from None
+                raise IndexError(f"There are {len(keys)} layers, got the index {index}. Network: {self}") from None
         if index.step not in (None, 1):
             raise ValueError(f"A part of a network cannot leave out layers, got a slice with step {index.step}")
         return self._part(set(keys[index]))
@@ -303,10 +284,24 @@ class LayerGraph(BaseGraph, nn.Module):
         LayerConnectionError
             If a layer cannot take what comes to it.
         """
-        layers = self._as_layers()
-        shapes = dict(zip(self._inputs, map(TensorShape, input_shapes), strict=False))
+        return self._infer(input_shapes)[0]
+
+    def _connections(self, *input_shapes: TensorShape) -> list[Connection]:
+        """What has to be built for these input shapes."""
+        return self._infer(input_shapes)[1]
+
+    def _infer(self, input_shapes: Sequence[Any]) -> tuple[Any, list[Connection]]:
+        """The output shape, or a list of them, and the connections that lead to it."""
         self._fail_unless_one_each(len(input_shapes))
-        return make_one_if_possible(self._walk(shapes, lambda key, *found: layers[key].infer_output_shape(*found)))
+        layers = self._as_layers()
+        connections: list[Connection] = []
+
+        def step(key: str, *shapes: TensorShape) -> TensorShape:
+            connections.extend(layers[key]._connections(*shapes))
+            return layers[key].infer_output_shape(*shapes)
+
+        shapes = dict(zip(self._inputs, map(TensorShape, input_shapes), strict=True))
+        return make_one_if_possible(walk(self, shapes, step)), connections
 
     # Variables
 
@@ -359,21 +354,22 @@ class LayerGraph(BaseGraph, nn.Module):
     def forward(self, *inputs: Any) -> Any:
         """Run every layer in its own mode, with its hooks."""
         # Under torch.fx the inputs are a stand-in that can only be indexed.
-        if type(inputs) is tuple and not torch.compiler.is_compiling():
-            inputs = self._prepare(inputs)
+        checked = type(inputs) is tuple and not torch.compiler.is_compiling()
+        if checked:
+            inputs = prepare(self, inputs)
         modules: dict[str, Any] = self._modules
+        call = call_layer if checked and nobody_watches_calls() else call_module
         if not self._chain:
             self._fail_if_empty()
             values = {key: inputs[index] for index, key in enumerate(self._inputs)}
-            outputs = self._walk(values, lambda key, *found: modules[key](*found))
+            outputs = walk(self, values, lambda key, *found: call(modules[key], *found))
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
-        value = inputs[0]
-        key = ""
+        key, value = "", inputs[0]
         try:
             for key in self._chain:
-                value = modules[key](value)
+                value = call(modules[key], value)
         except Exception as error:
-            self._explain(error, key, (value,))
+            explain(self, error, key, (value,))
             raise
         return value
 
@@ -395,7 +391,7 @@ class LayerGraph(BaseGraph, nn.Module):
         tensor, or tuple of tensors
         """
         if type(inputs) is tuple and not torch.compiler.is_compiling():
-            inputs = self._prepare(inputs)
+            inputs = prepare(self, inputs)
 
         self._fail_if_empty()
 
@@ -408,7 +404,7 @@ class LayerGraph(BaseGraph, nn.Module):
                 return child.output(*found, training=training, **kwargs)
             return child.output(*found, **kwargs)
 
-        outputs = self._walk({key: inputs[index] for index, key in enumerate(self._inputs)}, step)
+        outputs = walk(self, {key: inputs[index] for index, key in enumerate(self._inputs)}, step)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def predict(self, *inputs: Any, batch_size: int | None = None, verbose: bool = True, **kwargs: Any) -> Any:
@@ -436,34 +432,7 @@ class LayerGraph(BaseGraph, nn.Module):
         """
         if kwargs:
             raise TypeError(f"Unknown arguments: {kwargs}")
-        from torchneupy.layers import prediction
-
-        return prediction.predict(self, self._in_order_of_layers(inputs), batch_size, verbose)
-
-    def _walk(self, values: dict[str, Any], step: Callable[..., Any]) -> list[Any]:
-        """Take values, of the input layers first, through all layers; a value is dropped after its last use."""
-        key, found = "", list(values.values())
-        try:
-            for key in self._chain:
-                found = [step(key, *found)]
-            for key, sources, unused in self._plan:
-                found = [values[source] for source in sources]
-                values[key] = step(key, *found)
-                for source in unused:
-                    del values[source]
-        except Exception as error:
-            self._explain(error, key, found)
-            raise
-        return found if self._chain else [values[key] for key in self._outputs]
-
-    def _explain(self, error: Exception, key: str, inputs: Sequence[Any]) -> None:
-        """Say in a note at which layer an error was raised, and for which inputs."""
-        described = [
-            f"{tuple(v.shape)} {v.dtype} on {v.device}" if isinstance(v, torch.Tensor) else str(v) for v in inputs
-        ]
-        child: Any = self._modules[key]
-        hint = "" if getattr(child, "is_built", True) else " The layer has no variables yet."
-        error.add_note(f"Raised at the layer `{self._name(key)}` for {', '.join(described)}.{hint} Layer: {child!r}")
+        return predict(self, in_order_of_layers(self, inputs), batch_size, verbose)
 
     def _fail_if_empty(self) -> None:
         if not self._outputs:
@@ -476,64 +445,6 @@ class LayerGraph(BaseGraph, nn.Module):
                 f"Connection has {len(self._inputs)} input layer(s), but {n_inputs} inputs was provided. "
                 f"Input layers: {names or 'none'}"
             )
-
-    def _in_order_of_layers(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Inputs in the order of the input layers, given one by one, or in a dictionary by layer or name."""
-        if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-            given = {}
-            for reference, value in inputs[0].items():
-                key = self._input_key(reference)
-                given[key] = value
-            missing = [self._name(key) for key in self._inputs if key not in given]
-            if missing:
-                raise ValueError(f"There is no input for the input layer(s) {', '.join(missing)}. Network: {self}")
-            return tuple(given[key] for key in self._inputs)
-        self._fail_unless_one_each(len(inputs))
-        return inputs
-
-    def _input_key(self, reference: Any) -> str:
-        if isinstance(reference, str):
-            key: str | None = self._key(reference)
-        else:
-            key = next((key for key, child in self._modules.items() if child is reference), None)
-        name = getattr(reference, "name", reference)
-        if key is None:
-            raise ValueError(f"The `{name}` layer doesn't appear in the network. Network: {self}")
-        if key not in self._inputs:
-            raise ValueError(f"`{name}` is not an input layer in the network. Network: {self}")
-        return key
-
-    def _prepare(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Inputs as tensors in the order of the input layers, their shapes checked."""
-        if len(inputs) != len(self._expected) or not all([isinstance(v, (torch.Tensor, Proxy)) for v in inputs]):
-            inputs = self._in_order_of_layers(inputs)
-            inputs = tuple(self._as_tensor(index, value) for index, value in enumerate(inputs))
-        for index, (ndims, sizes) in enumerate(self._expected):
-            value = inputs[index]
-            if ndims is not None and isinstance(value, torch.Tensor):
-                shape = value.shape
-                if len(shape) != ndims or (shape[1:] != sizes and not fits(shape[1:], sizes)):
-                    name, expected = self._name(self._inputs[index]), TensorShape((None, *sizes))
-                    raise ValueError(
-                        f"Cannot feed value of shape {tuple(shape)} to the input layer `{name}`, which has shape "
-                        f"{expected}. Network: {self}"
-                    )
-        return inputs
-
-    def _as_tensor(self, index: int, value: Any) -> torch.Tensor:
-        """An array-like as a tensor on the network's device, and of its dtype unless it holds indices."""
-        if isinstance(value, (torch.Tensor, Proxy)):
-            return value
-        example = next(
-            (tensor for tensor in [*nn.Module.parameters(self), *self.buffers()] if tensor.is_floating_point()), None
-        )
-        device = torch.get_default_device() if example is None else example.device
-        dtype = torch.get_default_dtype() if example is None else example.dtype
-        array = np.asarray(value)
-        followers = [self._modules[key] for key in (self._inputs[index], *self._forward[self._inputs[index]])]
-        if array.dtype.kind in "biu" and any(getattr(layer, "takes_indices", False) for layer in followers):
-            return torch.as_tensor(array, device=device)
-        return torch.as_tensor(array, dtype=dtype, device=device)
 
     # Copies and text
 

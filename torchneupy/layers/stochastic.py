@@ -58,7 +58,7 @@ class Dropout(Identity):
         self.proba = proba
         super().__init__(name=name)
 
-    def output(self, input: Any, training: bool = False) -> Any:
+    def output(self, input: Any, training: bool = False) -> Any:  # type: ignore[override]  # no other keywords
         if not training:
             return input
         return functional.dropout(input, self.proba, training=True)
@@ -98,7 +98,7 @@ class GaussianNoise(Identity):
         self.std = std
         super().__init__(name=name)
 
-    def output(self, input: Any, training: bool = False) -> Any:
+    def output(self, input: Any, training: bool = False) -> Any:  # type: ignore[override]  # no other keywords
         if not training:
             return input
         return input + torch.randn_like(input) * self.std + self.mean
@@ -154,15 +154,15 @@ class DropBlock(Identity):
         super().__init__(name=name)
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        input_shape = TensorShape(input_shape)
-        if input_shape and input_shape.ndims != 4:
+        shape = TensorShape(input_shape)
+        if shape and shape.ndims != 4:
             raise LayerConnectionError(
                 f"DropBlock layer expects input with 4 dimensions (batch, height, width, channels), got "
-                f"{input_shape.ndims} with shape {input_shape}. Layer: {self}"
+                f"{shape.ndims} with shape {shape}. Layer: {self}"
             )
-        return input_shape
+        return shape
 
-    def output(self, input: Any, training: bool = False) -> Any:
+    def output(self, input: Any, training: bool = False) -> Any:  # type: ignore[override]  # no other keywords
         if not training:
             return input
         batch, height, width, channels = input.shape

@@ -7,22 +7,26 @@ same shapes there.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
 from torchneupy import init
-from torchneupy.core.properties import Given, ParameterProperty
+from torchneupy.core.properties import NUMBER_TYPES, Given, ParameterProperty
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 
 if TYPE_CHECKING:
     from torchneupy.layers.base import BaseLayer
 
-__all__ = ["VariablesView", "build_layers", "make_tensor"]
+__all__ = ["Connection", "VariablesView", "build_layers", "make_tensor"]
+
+#: A layer and the shapes of its inputs.
+Connection: TypeAlias = "tuple[BaseLayer, Sequence[TensorShape]]"
 
 
 class VariablesView(Mapping[str, torch.Tensor]):
@@ -62,14 +66,15 @@ def make_tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
     TypeError
         If it is nothing that a variable can be made from.
     """
-    if isinstance(value, init.Initializer):
+    is_drawn = isinstance(value, init.Initializer)
+    if is_drawn:
         # NeuPy's custom initialisers may take the shape alone, and may return an array.
         value = value.sample(shape)
-    elif isinstance(value, (bool, int, float, np.number)):
-        value = init.Constant(value).sample(shape)
+    elif isinstance(value, NUMBER_TYPES):
+        value, is_drawn = init.Constant(float(value)).sample(shape), True
     if not isinstance(value, torch.Tensor):
         try:
-            value = torch.tensor(np.asarray(value), dtype=torch.get_default_dtype())
+            value, is_drawn = torch.tensor(np.asarray(value), dtype=torch.get_default_dtype()), True
         except TypeError as error:
             raise TypeError(f"Cannot create variable `{where}` from {value!r}: {error}") from error
     if tuple(value.shape) != shape:
@@ -77,10 +82,10 @@ def make_tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
             f"Cannot create variable with name `{where}`. Provided variable with shape {tuple(value.shape)} is "
             f"incompatible with expected shape {shape}"
         )
-    if isinstance(value, nn.Parameter):
-        return value
-    device, dtype = torch.get_default_device(), torch.get_default_dtype()
-    return value.detach().clone().to(device=device, dtype=dtype)
+    tensor: torch.Tensor = value
+    if is_drawn or isinstance(tensor, nn.Parameter):
+        return tensor
+    return tensor.detach().to(device=torch.get_default_device(), dtype=torch.get_default_dtype(), copy=True)
 
 
 def known_shape(layer: BaseLayer, name: str, shape: Any, value: Any) -> tuple[int, ...]:
@@ -101,7 +106,7 @@ def known_shape(layer: BaseLayer, name: str, shape: Any, value: Any) -> tuple[in
             f"Cannot create variable `{name}` for the layer `{layer.name}`, because its shape {shape} is not fully "
             f"known. Layer: {layer}"
         )
-    return tuple(shape.as_list())  # type: ignore[arg-type]
+    return tuple(size for size in shape if size is not None)
 
 
 def fail_if_taken(layer: BaseLayer, key: str) -> None:
@@ -121,7 +126,10 @@ def register(layer: BaseLayer, key: str, tensor: torch.Tensor) -> None:
     places: tuple[dict[str, Any], ...] = (vars(layer), layer._parameters, layer._buffers)
     for place in places:
         place.pop(key, None)
-    (layer._parameters if isinstance(tensor, nn.Parameter) else layer._buffers)[key] = tensor
+    if isinstance(tensor, nn.Parameter):
+        layer._parameters[key] = tensor
+    else:
+        layer._buffers[key] = tensor
 
 
 def settle(layer: BaseLayer) -> None:
@@ -158,15 +166,16 @@ def forget_arrays(layer: BaseLayer) -> None:
             layer._specifications[name] = Given(value)
 
 
+CONTAINERS = frozenset((dict, list, set, OrderedDict))
+
+
 class Snapshot:
     """What a layer holds, one level deep, to be put back if a composition fails."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
-        self.values = dict(vars(layer))
-        self.contents = {
-            name: value.copy() for name, value in self.values.items() if isinstance(value, (dict, list, set))
-        }
+        self.values = vars(layer).copy()
+        self.contents = {name: value.copy() for name, value in self.values.items() if type(value) in CONTAINERS}
 
     def restore(self) -> None:
         vars(self.layer).clear()
@@ -202,12 +211,11 @@ def verify(layer: BaseLayer, shapes: Sequence[TensorShape]) -> None:
             )
 
 
-def create(layer: BaseLayer, shapes: Sequence[TensorShape]) -> None:
-    """Make a layer's variables, if the shapes of its inputs tell enough."""
+def create(layer: BaseLayer, shapes: Sequence[TensorShape], before: Snapshot) -> None:
+    """Make a layer's variables, if the shapes of its inputs tell enough; else leave it as it was before."""
     known = all(shape.ndims is not None and None not in shape.as_list()[1:] for shape in shapes)
     # Where something is unknown, a custom layer may stumble over it in its own way.
     not_yet = (WeightInitializationError,) if known else (WeightInitializationError, TypeError, ValueError)
-    before = Snapshot(layer)
     try:
         adopt_plain_specifications(layer)
         layer.create_variables(*shapes)
@@ -223,7 +231,7 @@ def create(layer: BaseLayer, shapes: Sequence[TensorShape]) -> None:
     layer._built_for = tuple(shapes)
 
 
-def build_layers(connections: Iterable[tuple[BaseLayer, Sequence[TensorShape]]]) -> None:
+def build_layers(connections: Iterable[Connection]) -> None:
     """Make the variables of layers, in the order given; if one of them fails, none has changed.
 
     Parameters
@@ -246,7 +254,7 @@ def build_layers(connections: Iterable[tuple[BaseLayer, Sequence[TensorShape]]])
                 verify(layer, shapes)
             else:
                 before.append(Snapshot(layer))
-                create(layer, shapes)
+                create(layer, shapes, before[-1])
     except BaseException as error:
         for snapshot in reversed(before):
             snapshot.restore()

@@ -1,0 +1,101 @@
+"""What is given to a network, brought into the order, the type and the shape that it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.fx import Proxy
+
+from torchneupy.core.shape import TensorShape
+
+if TYPE_CHECKING:
+    from torchneupy.layers.network import LayerGraph
+
+__all__ = ["in_order_of_layers", "prepare"]
+
+TENSORS = (torch.Tensor, Proxy)
+
+
+def prepare(network: LayerGraph, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Inputs as tensors in the order of the input layers, their shapes checked.
+
+    Raises
+    ------
+    ValueError
+        If there are too many or too few, or one has another shape than its input layer.
+    """
+    expected = network._expected
+    if len(inputs) == len(expected) == 1 and type(inputs[0]) is torch.Tensor and inputs[0].shape[1:] == expected[0][1]:
+        return inputs  # what nearly every call brings
+    if len(inputs) != len(expected) or not all(isinstance(value, TENSORS) for value in inputs):
+        inputs = in_order_of_layers(network, inputs)
+        inputs = tuple(as_tensor(network, index, value) for index, value in enumerate(inputs))
+    for index, (ndims, sizes) in enumerate(expected):
+        shape = None if isinstance(inputs[index], Proxy) else tuple(inputs[index].shape)
+        if shape is not None and ndims is not None and not (len(shape) == ndims and fits(shape[1:], sizes)):
+            raise ValueError(
+                f"Cannot feed value of shape {shape} to the input layer `{network._name(network._inputs[index])}`, "
+                f"which has shape {TensorShape((None, *sizes))}. Network: {network}"
+            )
+    return inputs
+
+
+def fits(sizes: Sequence[int], expected: Sequence[int | None]) -> bool:
+    """Whether sizes are the expected ones, of which None is any."""
+    return all(wanted is None or wanted == size for size, wanted in zip(sizes, expected, strict=True))
+
+
+def in_order_of_layers(network: LayerGraph, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Inputs in the order of the input layers, given one by one, or in a dictionary by layer or name.
+
+    Raises
+    ------
+    ValueError
+        If there are too many or too few, or one is for something that is no input layer of the network.
+    NameError
+        If there is no layer of a name.
+    """
+    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        given = {input_key(network, reference): value for reference, value in inputs[0].items()}
+        missing = [network._name(key) for key in network._inputs if key not in given]
+        if missing:
+            raise ValueError(f"There is no input for the input layer(s) {', '.join(missing)}. Network: {network}")
+        return tuple(given[key] for key in network._inputs)
+    network._fail_unless_one_each(len(inputs))
+    return inputs
+
+
+def input_key(network: LayerGraph, reference: Any) -> str:
+    """The key of an input layer that is given itself or by its name."""
+    name = getattr(reference, "name", reference)
+    if isinstance(reference, str):
+        key = network._key(reference)
+    elif reference in network:
+        key = next(key for key, child in network._modules.items() if child is reference)
+    else:
+        raise ValueError(f"The `{name}` layer doesn't appear in the network. Network: {network}")
+    if key not in network._inputs:
+        raise ValueError(f"`{name}` is not an input layer in the network. Network: {network}")
+    return key
+
+
+def as_tensor(network: LayerGraph, index: int, value: Any) -> Any:
+    """An array-like as a tensor on the network's device, and of its dtype unless it holds indices."""
+    if isinstance(value, TENSORS):
+        return value
+    # Not network.parameters(), which warns of layers that have no variables yet.
+    tensors = chain(nn.Module.named_parameters(network), network.named_buffers())
+    example = next((tensor for _, tensor in tensors if tensor.is_floating_point()), None)
+    device = torch.get_default_device() if example is None else example.device
+    dtype = torch.get_default_dtype() if example is None else example.dtype
+    array = np.asarray(value)
+    key = network._inputs[index]
+    readers = [network._modules[reader] for reader in (key, *network._forward[key])]
+    if array.dtype.kind in "biu" and any(getattr(reader, "takes_indices", False) for reader in readers):
+        return torch.as_tensor(array, device=device)
+    return torch.as_tensor(array, dtype=dtype, device=device)

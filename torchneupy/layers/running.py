@@ -1,0 +1,115 @@
+"""How a network takes values through its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+
+from torchneupy.layers.base import BaseLayer
+
+if TYPE_CHECKING:
+    from torchneupy.layers.network import LayerGraph
+
+__all__ = ["Step", "call_layer", "call_module", "explain", "nobody_watches_calls", "plan_steps", "walk"]
+
+#: What to run: a layer's key, the keys of its inputs, and the keys whose values nobody needs afterwards.
+Step: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+MODULE_CALL = nn.Module.__call__
+
+
+def plan_steps(sources: Mapping[str, Sequence[str]], outputs: Sequence[str]) -> list[Step]:
+    """Work out what to run, in order. An input layer's input stands under its own key.
+
+    >>> plan_steps({"x": (), "a": ("x",), "b": ("x", "a")}, ["b"])
+    [('x', ('x',), ()), ('a', ('x',), ()), ('b', ('x', 'a'), ('x', 'a'))]
+    """
+    steps = []
+    needed = set(outputs)
+    for key, found in reversed(list(sources.items())):
+        inputs = tuple(found) or (key,)
+        unused = tuple(dict.fromkeys(source for source in inputs if source not in needed and source != key))
+        needed.update(unused)
+        steps.append((key, inputs, unused))
+    return steps[::-1]
+
+
+def walk(network: LayerGraph, values: dict[str, Any], step: Callable[..., Any]) -> list[Any]:
+    """Take values, of the input layers first, through all layers; a value is dropped after its last use.
+
+    Parameters
+    ----------
+    network : LayerGraph
+    values : dict
+        Input layer's key to its value.
+    step : callable
+        Takes a key and the values that go into the layer, and gives the one that comes out: data or a shape.
+
+    Returns
+    -------
+    list
+        The values of the output layers.
+    """
+    key, found = "", list(values.values())
+    try:
+        for key in network._chain:
+            found = [step(key, *found)]
+        for key, sources, unused in network._plan:
+            found = [values[source] for source in sources]
+            values[key] = step(key, *found)
+            for source in unused:
+                del values[source]
+    except Exception as error:
+        explain(network, error, key, found)
+        raise
+    return found if network._chain else [values[key] for key in network._outputs]
+
+
+def explain(network: LayerGraph, error: Exception, key: str, inputs: Sequence[Any]) -> None:
+    """Say in a note at which layer an error was raised, and for which inputs."""
+    described = [
+        f"{tuple(value.shape)} {value.dtype} on {value.device}" if isinstance(value, torch.Tensor) else str(value)
+        for value in inputs
+    ]
+    child: Any = network._modules[key]
+    hint = "" if getattr(child, "is_built", True) else " The layer has no variables yet."
+    error.add_note(f"Raised at the layer `{network._name(key)}` for {', '.join(described)}.{hint} Layer: {child!r}")
+
+
+def call_module(module: Any, *inputs: Any) -> Any:
+    """Call a module in the way of ``nn.Module``."""
+    return module(*inputs)
+
+
+def nobody_watches_calls() -> bool:
+    """Whether calls of modules are what torch makes them: not patched, traced, or seen by hooks for all modules."""
+    return (
+        nn.Module.__call__ is MODULE_CALL
+        and torch._C._get_tracing_state() is None
+        and not torch_module._has_any_global_hook()
+    )
+
+
+def call_layer(layer: Any, *inputs: Any) -> Any:
+    """Call a layer, past ``nn.Module.__call__`` where that would do nothing but take a fifth of a small layer's time.
+
+    It matters for a layer with hooks, a compiled call or a ``forward`` of its own, and for a foreign module.
+    """
+    values = layer.__dict__
+    if (
+        type(layer).forward is not BaseLayer.forward
+        or values["_forward_hooks"]
+        or values["_forward_pre_hooks"]
+        or values["_backward_hooks"]
+        or values["_backward_pre_hooks"]
+        or "_compiled_call_impl" in values
+        or "forward" in values
+    ):
+        return layer(*inputs)
+    if layer._takes_training:
+        return layer.output(*inputs, training=values["training"])
+    return layer.output(*inputs)
