@@ -1,6 +1,7 @@
 """TensorShape: what it accepts, what it answers, and the laws that merging, concatenating and slicing obey."""
 
 import copy
+import operator
 import pickle
 import subprocess
 import sys
@@ -192,7 +193,7 @@ def test_known_rank(dims):
 
 def test_unknown_rank():
     assert not UNKNOWN
-    assert UNKNOWN.ndims is UNKNOWN.rank is UNKNOWN.dims is None
+    assert UNKNOWN.ndims is None and UNKNOWN.rank is None and UNKNOWN.dims is None
     assert not UNKNOWN.is_fully_defined()
     assert UNKNOWN.num_elements() is None
     assert UNKNOWN[0] is UNKNOWN[-7] is None
@@ -211,7 +212,9 @@ def test_num_elements(dims, n_elements):
 
 def test_lists_are_copies():
     shape = TensorShape([None, 10])
-    shape.dims.append(1)
+    dims = shape.dims
+    assert dims is not None
+    dims.append(1)
     shape.as_list().append(1)
     assert shape == (None, 10)
 
@@ -224,7 +227,7 @@ def test_attributes_cannot_be_set(name):
 
 def test_items_cannot_be_set():
     with pytest.raises(TypeError, match="item assignment"):
-        TensorShape([None, 10])[0] = 3
+        operator.setitem(TensorShape([None, 10]), 0, 3)  # type: ignore[call-overload]  # that is what is refused
 
 
 # Indexing and slicing

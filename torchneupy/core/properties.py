@@ -171,7 +171,13 @@ class BaseProperty(Declaration):
         return None if self.default is None else self.clean(self.default, instance)
 
     def specify(self, instance: Any, value: Any) -> None:
-        setattr(instance, str(self.name), value)
+        # Not by setattr(): nn.Module would take modules and parameters aside, and never ask whether they are wanted.
+        self.__set__(instance, value)
+        values = vars(instance)
+        if "_modules" in values:
+            values["_modules"].pop(self.name, None)
+            if isinstance(values[self.name], nn.Module):
+                setattr(instance, str(self.name), values[self.name])
 
     def specification(self, instance: Any) -> Any:
         return self.stored(instance)

@@ -114,6 +114,9 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
         self._specifications: dict[str, Any] = specifications
         for declared in specifications:
             self._parameters[declared] = None
+        for option in self.options:
+            if isinstance(vars(self).get(option), nn.Module):
+                setattr(self, option, vars(self)[option])  # now there is a place for children
         self._variable_keys: dict[str, str] = {}
         self._wanted: dict[str, tuple[int, ...]] = {}
         self._input_shape = TensorShape(None)
@@ -205,7 +208,15 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
         return self._built_for is not None or type(self).create_variables is BaseLayer.create_variables
 
     def specify(self, **values: Any) -> None:
-        """Check and keep what is asked for options that become variables. Constructors call it."""
+        """Check and keep options; constructors call it.
+
+        They do so before the base class names the layer, so that a refused layer leaves no gap in the numbers.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value is of a wrong type or out of its range.
+        """
         for name, value in values.items():
             self.options[name].value.specify(self, value)
 
@@ -264,11 +275,10 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
     def fail_if_not_built(self) -> None:
         """Raise WeightInitializationError if the layer's variables do not exist."""
         if not self.is_built:
-            reason = self._not_built_because or "the layer is not connected to an input of known shape"
-            raise WeightInitializationError(
-                f"Layer `{self.name}` has no variables yet: {reason}. Connect it, as in Input(10) >> layer. "
-                f"Layer: {self}"
+            reason = self._not_built_because or (
+                f"it is not connected to an input of known shape. Connect it, as in Input(10) >> layer. Layer: {self}"
             )
+            raise WeightInitializationError(f"Layer `{self.name}` has no variables yet: {reason}")
 
     def set_params(self, **params: Any) -> Self:
         """Assign options. For a variable that exists new values are written into it.
@@ -293,8 +303,6 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
             if name in self.variables
         ]
         for name, value in params.items():
-            if isinstance(self._modules.get(name), nn.Module):
-                del self._modules[name]
             self.options[name].value.specify(self, value)
         for write in writes:
             write()
@@ -420,7 +428,7 @@ class Input(BaseLayer):
     def __init__(self, shape: ShapeLike, name: str | None = None) -> None:
         if isinstance(shape, TensorShape):
             shape = shape.as_list()
-        self.shape = as_tuple(shape)
+        self.specify(shape=as_tuple(shape))
         super().__init__(name=name)
 
     @property  # type: ignore[misc]  # this one cannot be assigned

@@ -49,10 +49,8 @@ class Elementwise(BaseLayer):
     merge_function = FunctionWithOptionsProperty(choices={"add": torch.add, "multiply": torch.mul})
 
     def __init__(self, merge_function: Any = "add", name: str | None = None) -> None:
-        self.options["merge_function"].value.clean(merge_function, self)
+        self.specify(merge_function=merge_function)
         super().__init__(name=name)
-        # After the constructor of nn.Module, which keeps a function that is a module.
-        self.merge_function = merge_function
 
     def get_output_shape(self, *input_shapes: Any) -> ShapeLike:
         shapes = [TensorShape(shape) for shape in input_shapes]
@@ -105,7 +103,7 @@ class Concatenate(BaseLayer):
     axis = IntProperty()
 
     def __init__(self, axis: int = -1, name: str | None = None) -> None:
-        self.axis = axis
+        self.specify(axis=axis)
         super().__init__(name=name)
 
     def get_output_shape(self, *input_shapes: Any) -> ShapeLike:

@@ -55,7 +55,7 @@ class Dropout(Identity):
     proba = ProperFractionProperty()
 
     def __init__(self, proba: float, name: str | None = None) -> None:
-        self.proba = proba
+        self.specify(proba=proba)
         super().__init__(name=name)
 
     def output(self, input: Any, training: bool = False) -> Any:  # type: ignore[override]  # no other keywords
@@ -94,8 +94,7 @@ class GaussianNoise(Identity):
     std = NumberProperty(minval=0)
 
     def __init__(self, mean: float = 0, std: float = 1, name: str | None = None) -> None:
-        self.mean = mean
-        self.std = std
+        self.specify(mean=mean, std=std)
         super().__init__(name=name)
 
     def output(self, input: Any, training: bool = False) -> Any:  # type: ignore[override]  # no other keywords
@@ -149,8 +148,8 @@ class DropBlock(Identity):
     block_size = TypedListProperty(n_elements=2, minval=1)
 
     def __init__(self, keep_proba: float, block_size: int | tuple[int, int], name: str | None = None) -> None:
-        self.keep_proba = keep_proba
-        self.block_size = (block_size, block_size) if isinstance(block_size, int) else block_size
+        sizes = (block_size, block_size) if isinstance(block_size, int) else block_size
+        self.specify(keep_proba=keep_proba, block_size=sizes)
         super().__init__(name=name)
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:

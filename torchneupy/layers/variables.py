@@ -224,7 +224,8 @@ def create(layer: BaseLayer, shapes: Sequence[TensorShape], before: Snapshot) ->
         raise
     except not_yet as error:
         before.restore()
-        layer._not_built_because = str(error)
+        known_layer = isinstance(error, WeightInitializationError)
+        layer._not_built_because = str(error) if known_layer else f"{type(error).__name__}: {error}. Layer: {layer}"
         return
     forget_arrays(layer)
     layer._not_built_because = None
