@@ -89,6 +89,14 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
     #: Whether the layer reads its inputs as indices, which must not become fractions.
     takes_indices: ClassVar[bool] = False
 
+    original_name: str | None
+    _specifications: dict[str, Any]
+    _variable_keys: dict[str, str]
+    _input_shape: TensorShape
+    _built_for: tuple[TensorShape, ...] | None
+    _not_built_because: str | None
+    _wanted: dict[str, tuple[int, ...]] | None = None
+
     _takes_training: ClassVar[bool] = False
     _takes_keywords: ClassVar[bool] = False
     _n_inputs: ClassVar[tuple[int, int | None]] = (0, None)
@@ -111,26 +119,28 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
             raise TypeError(f"The name of {type(self).__name__} should be a str or None, got {name!r}")
         specifications = vars(self).get("_specifications", {})
         super().__init__()
-        self._specifications: dict[str, Any] = specifications
-        for declared in specifications:
-            self._parameters[declared] = None
+        self._parameters.update(dict.fromkeys(specifications))
+        # Into the dictionary itself: nn.Module looks at each attribute that is assigned, which takes a third of the
+        # time in which a layer is made.
+        vars(self).update(
+            _specifications=specifications,
+            _variable_keys={},
+            _input_shape=TensorShape(None),
+            _built_for=None,
+            _not_built_because=None,
+            original_name=name,
+        )
         for option in self.options:
             if isinstance(vars(self).get(option), nn.Module):
                 setattr(self, option, vars(self)[option])  # now there is a place for children
-        self._variable_keys: dict[str, str] = {}
-        self._wanted: dict[str, tuple[int, ...]] = {}
-        self._input_shape = TensorShape(None)
-        self._built_for: tuple[TensorShape, ...] | None = None
-        self._not_built_because: str | None = None
-        self.original_name = name
         self._take_name()
 
     def _take_name(self) -> None:
         """Name the layer by its pattern, automatic or given, or by the literal name that it was given."""
         pattern = self._automatic_pattern() if self.original_name is None else self.original_name
-        self.name = naming.new_name(pattern)
-        self._name_pattern = pattern if naming.is_pattern(pattern) else None
-        self._generated_name = self.name
+        new = naming.new_name(pattern)
+        is_pattern = naming.is_pattern(pattern)
+        vars(self).update(name=new, _name_pattern=pattern if is_pattern else None, _generated_name=new)
 
     def _automatic_pattern(self) -> str:
         return naming.automatic_pattern(type(self).__name__)
@@ -160,7 +170,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
                 f"Cannot update input shape of the layer, because it's incompatible with current input shape. "
                 f"Current shape: {self._input_shape}, New shape: {new}, Layer: {self}"
             )
-        self._input_shape = new
+        vars(self)["_input_shape"] = new
 
     @property
     def output_shape(self) -> TensorShape:
@@ -257,7 +267,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
         if value is None:
             value = self._specifications.get(name)
         sizes = variables.known_shape(self, name, shape, value)
-        if self._built_for is not None and name in self.variables:
+        if self._wanted is not None:
             self._wanted[name] = sizes
             return self.variables[name]
         where = f"layer/{self.name}/{name}"

@@ -31,6 +31,7 @@ def reset_names() -> None:
         _next_number.clear()
 
 
+@lru_cache(maxsize=1024)
 def automatic_pattern(class_name: str) -> str:
     """The pattern of names for layers of a class that were given none.
 
@@ -54,6 +55,7 @@ def fields(name: str) -> list[tuple[str, str]]:
         raise ValueError(f"The name {name!r} is not a valid pattern: {error}") from error
 
 
+@lru_cache(maxsize=1024)
 def is_pattern(name: str) -> bool:
     """Whether a name has a field for a number.
 

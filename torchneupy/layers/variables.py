@@ -175,7 +175,9 @@ class Snapshot:
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
         self.values = vars(layer).copy()
-        self.contents = {name: value.copy() for name, value in self.values.items() if type(value) in CONTAINERS}
+        self.contents = {
+            name: value.copy() if value else () for name, value in self.values.items() if type(value) in CONTAINERS
+        }
 
     def restore(self) -> None:
         vars(self.layer).clear()
@@ -193,10 +195,10 @@ def is_settled(layer: BaseLayer, shapes: Sequence[TensorShape]) -> bool:
 def verify(layer: BaseLayer, shapes: Sequence[TensorShape]) -> None:
     """Raise LayerConnectionError if a layer that has its variables would want others for these input shapes."""
     before = Snapshot(layer)
-    layer._wanted = {}
+    wanted: dict[str, tuple[int, ...]] = {}
+    layer._wanted = wanted
     try:
         layer.create_variables(*shapes)
-        wanted = layer._wanted
     except WeightInitializationError:
         return  # not known well enough to disagree
     finally:
@@ -225,11 +227,11 @@ def create(layer: BaseLayer, shapes: Sequence[TensorShape], before: Snapshot) ->
     except not_yet as error:
         before.restore()
         known_layer = isinstance(error, WeightInitializationError)
-        layer._not_built_because = str(error) if known_layer else f"{type(error).__name__}: {error}. Layer: {layer}"
+        reason = str(error) if known_layer else f"{type(error).__name__}: {error}. Layer: {layer}"
+        vars(layer)["_not_built_because"] = reason
         return
     forget_arrays(layer)
-    layer._not_built_because = None
-    layer._built_for = tuple(shapes)
+    vars(layer).update(_not_built_because=None, _built_for=tuple(shapes))
 
 
 def build_layers(connections: Iterable[Connection]) -> None:
