@@ -147,12 +147,10 @@ class BaseProperty(Declaration):
     """
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            return None
         try:
             return instance.__dict__[self.name]
-        except KeyError:
-            return self.stored(instance)
+        except (AttributeError, KeyError):
+            return None if instance is None else self.stored(instance)
 
     def __set__(self, instance: Any, value: Any) -> None:
         vars(instance)[self.name] = self.clean(value, instance)
@@ -427,17 +425,21 @@ class ParameterProperty(Declaration):
     expected_type = (np.ndarray, *NUMBER_TYPES, init.Initializer, torch.Tensor)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        if instance is None:
-            return None
-        values = instance.__dict__
+        # Read with every call of a layer, hence the short way first.
         try:
-            return values["_parameters"][self.name]
-        except KeyError:
-            try:
-                return values["_buffers"][self.name]
-            except KeyError:
-                # hasattr() must be False where nothing was registered: nn.Module refuses a name that the object has.
-                raise AttributeError(f"{describe_owner(instance)} has no variable `{self.name}`") from None
+            return instance._parameters[self.name]
+        except (AttributeError, KeyError):
+            return None if instance is None else self.buffer(instance)
+
+    def buffer(self, instance: Any) -> Any:
+        """The variable, if it is a buffer; else AttributeError.
+
+        ``hasattr`` must be False where nothing was registered: nn.Module refuses a name that an object has already.
+        """
+        buffers = vars(instance).get("_buffers", {})
+        if self.name not in buffers:
+            raise AttributeError(f"{describe_owner(instance)} has no variable `{self.name}`")
+        return buffers[self.name]
 
     def normalise(self, value: Any) -> Any:
         return init.Constant(plain_number(value)) if isinstance(value, NUMBER_TYPES) else value

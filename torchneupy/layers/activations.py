@@ -42,13 +42,6 @@ def with_variant_in_place(variant: Callable[[Any, Any], Any]) -> Callable[[Any],
     return decorate
 
 
-def leaky_relu(input: Any, alpha: float, inplace: bool = False) -> Any:
-    """Rectifier with a slope for negative values; with the slope 0 the faster kernel, whose derivative at 0 is 0."""
-    if alpha == 0:
-        return torch.relu_(input) if inplace else torch.relu(input)
-    return functional.leaky_relu(input, alpha, inplace)
-
-
 class Linear(BaseLayer):
     r"""Linear transformation, :math:`x W + b`; without ``n_units`` the input as it is.
 
@@ -256,9 +249,13 @@ class Relu(Linear):
         self.specify(alpha=alpha)
         super().__init__(n_units=n_units, weight=weight, bias=bias, name=name)
 
-    @with_variant_in_place(lambda layer, product: leaky_relu(product, layer.alpha, inplace=True))
+    def overwrite(self, product: Any) -> Any:
+        """Apply ``activation_function`` in place."""
+        return product.relu_() if self.alpha == 0 else functional.leaky_relu_(product, self.alpha)
+
+    @with_variant_in_place(overwrite)
     def activation_function(self, input: Any) -> Any:
-        return leaky_relu(input, self.alpha)
+        return torch.relu(input) if self.alpha == 0 else functional.leaky_relu(input, self.alpha)
 
     def __repr__(self) -> str:
         if self.n_units is None:
@@ -280,9 +277,9 @@ class LeakyRelu(Linear):
     tensor([-0.0100,  2.0000])
     """
 
-    @with_variant_in_place(lambda layer, product: leaky_relu(product, 0.01, inplace=True))
+    @with_variant_in_place(lambda layer, product: functional.leaky_relu_(product, 0.01))
     def activation_function(self, input: Any) -> Any:
-        return leaky_relu(input, 0.01)
+        return functional.leaky_relu(input, 0.01)
 
 
 class Softplus(Linear):
@@ -318,7 +315,7 @@ class Elu(Linear):
     (?, 10) -> [... 3 layers ...] -> (?, 1)
     """
 
-    @with_variant_in_place(lambda layer, product: functional.elu(product, inplace=True))
+    @with_variant_in_place(lambda layer, product: functional.elu_(product))
     def activation_function(self, input: Any) -> Any:
         return functional.elu(input)
 

@@ -18,7 +18,7 @@ from torchneupy.layers.draft import Draft, describe_graph, make_one_if_possible
 from torchneupy.layers.inputs import in_order_of_layers, prepare
 from torchneupy.layers.operators import BaseGraph
 from torchneupy.layers.prediction import predict
-from torchneupy.layers.running import Step, call_layer, call_module, explain, nobody_watches_calls, plan_steps, walk
+from torchneupy.layers.running import Step, has_its_own_call, nobody_watches_calls, plan_steps, run_chain, walk
 from torchneupy.layers.variables import Connection
 
 __all__ = ["LayerGraph"]
@@ -357,21 +357,19 @@ class LayerGraph(BaseGraph, nn.Module):
         checked = type(inputs) is tuple and not torch.compiler.is_compiling()
         if checked:
             inputs = prepare(self, inputs)
-        modules: dict[str, Any] = self._modules
-        call = call_layer if checked and nobody_watches_calls() else call_module
-        if not self._chain:
-            self._fail_if_empty()
-            values = {key: inputs[index] for index, key in enumerate(self._inputs)}
-            outputs = walk(self, values, lambda key, *found: call(modules[key], *found))
-            return outputs[0] if len(outputs) == 1 else tuple(outputs)
-        key, value = "", inputs[0]
-        try:
-            for key in self._chain:
-                value = call(modules[key], value)
-        except Exception as error:
-            explain(self, error, key, (value,))
-            raise
-        return value
+        watched = not (checked and nobody_watches_calls())
+        if self._chain:
+            return run_chain(self, inputs[0], watched)
+        self._fail_if_empty()
+
+        def step(key: str, *found: Any) -> Any:
+            child: Any = self._modules[key]
+            if watched or has_its_own_call(child):
+                return child(*found)
+            return child.forward(*found)
+
+        outputs = walk(self, {key: inputs[index] for index, key in enumerate(self._inputs)}, step)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def output(self, *inputs: Any, training: bool = False, **kwargs: Any) -> Any:
         """Run the layers' arithmetic with an explicit flag, whatever modes they are in, and without their hooks.

@@ -14,7 +14,7 @@ from torchneupy.layers.base import BaseLayer
 if TYPE_CHECKING:
     from torchneupy.layers.network import LayerGraph
 
-__all__ = ["Step", "call_layer", "call_module", "explain", "nobody_watches_calls", "plan_steps", "walk"]
+__all__ = ["Step", "has_its_own_call", "nobody_watches_calls", "plan_steps", "run_chain", "walk"]
 
 #: What to run: a layer's key, the keys of its inputs, and the keys whose values nobody needs afterwards.
 Step: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
@@ -80,11 +80,6 @@ def explain(network: LayerGraph, error: Exception, key: str, inputs: Sequence[An
     error.add_note(f"Raised at the layer `{network._name(key)}` for {', '.join(described)}.{hint} Layer: {child!r}")
 
 
-def call_module(module: Any, *inputs: Any) -> Any:
-    """Call a module in the way of ``nn.Module``."""
-    return module(*inputs)
-
-
 def nobody_watches_calls() -> bool:
     """Whether calls of modules are what torch makes them: not patched, traced, or seen by hooks for all modules."""
     return (
@@ -94,13 +89,14 @@ def nobody_watches_calls() -> bool:
     )
 
 
-def call_layer(layer: Any, *inputs: Any) -> Any:
-    """Call a layer, past ``nn.Module.__call__`` where that would do nothing but take a fifth of a small layer's time.
+def has_its_own_call(layer: Any) -> bool:
+    """Whether calling a layer is more than its ``output``.
 
-    It matters for a layer with hooks, a compiled call or a ``forward`` of its own, and for a foreign module.
+    It is for a layer with hooks, a compiled call or a ``forward`` of its own, and for a foreign module. For all others
+    the way through ``nn.Module.__call__`` would do nothing but take a fifth of a small layer's time.
     """
     values = layer.__dict__
-    if (
+    return bool(
         type(layer).forward is not BaseLayer.forward
         or values["_forward_hooks"]
         or values["_forward_pre_hooks"]
@@ -108,8 +104,31 @@ def call_layer(layer: Any, *inputs: Any) -> Any:
         or values["_backward_pre_hooks"]
         or "_compiled_call_impl" in values
         or "forward" in values
-    ):
-        return layer(*inputs)
-    if layer._takes_training:
-        return layer.output(*inputs, training=values["training"])
-    return layer.output(*inputs)
+    )
+
+
+def run_chain(network: LayerGraph, value: Any, watched: bool) -> Any:
+    """Take one value through layers that stand in a row, each in its own mode.
+
+    Parameters
+    ----------
+    network : LayerGraph
+    value : tensor
+    watched : bool
+        Whether every call has to go through ``nn.Module.__call__``.
+    """
+    modules: dict[str, Any] = network._modules
+    key = ""
+    try:
+        for key in network._chain:
+            layer = modules[key]
+            if watched or has_its_own_call(layer):
+                value = layer(value)
+            elif layer._takes_training:
+                value = layer.output(value, training=layer.training)
+            else:
+                value = layer.output(value)
+    except Exception as error:
+        explain(network, error, key, (value,))
+        raise
+    return value
