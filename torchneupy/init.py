@@ -56,13 +56,7 @@ def identify_fans(shape: ShapeLike) -> tuple[int, int]:
     >>> identify_fans((3,)), identify_fans((3, 4)), identify_fans((2, 5, 3, 4))
     ((3, 1), (3, 4), (30, 40))
     """
-    sizes = _known_sizes("identify_fans", shape)
-    if not sizes:
-        raise ValueError(f"A variance by He or Xavier needs a shape of at least one dimension, got {sizes}")
-    if len(sizes) == 1:
-        return sizes[0], 1
-    *field, fan_in, fan_out = sizes
-    return fan_in * math.prod(field), fan_out * math.prod(field)
+    return _fans(_known_sizes("identify_fans", shape))
 
 
 class Initializer(ABC):
@@ -303,7 +297,7 @@ class HeNormal(_Sampler, InitializerWithGain):
     """
 
     def _draw(self, shape: tuple[int, ...], return_array: bool) -> Tensor | Array:
-        return self._normal(identify_fans(shape)[0])._draw(shape, return_array)
+        return self._normal(_fans(shape)[0])._draw(shape, return_array)
 
 
 class HeUniform(_Sampler, InitializerWithGain):
@@ -314,7 +308,7 @@ class HeUniform(_Sampler, InitializerWithGain):
     """
 
     def _draw(self, shape: tuple[int, ...], return_array: bool) -> Tensor | Array:
-        return self._uniform(identify_fans(shape)[0])._draw(shape, return_array)
+        return self._uniform(_fans(shape)[0])._draw(shape, return_array)
 
 
 class XavierNormal(_Sampler, InitializerWithGain):
@@ -331,7 +325,7 @@ class XavierNormal(_Sampler, InitializerWithGain):
     """
 
     def _draw(self, shape: tuple[int, ...], return_array: bool) -> Tensor | Array:
-        return self._normal(sum(identify_fans(shape)))._draw(shape, return_array)
+        return self._normal(sum(_fans(shape)))._draw(shape, return_array)
 
 
 class XavierUniform(_Sampler, InitializerWithGain):
@@ -342,7 +336,16 @@ class XavierUniform(_Sampler, InitializerWithGain):
     """
 
     def _draw(self, shape: tuple[int, ...], return_array: bool) -> Tensor | Array:
-        return self._uniform(sum(identify_fans(shape)))._draw(shape, return_array)
+        return self._uniform(sum(_fans(shape)))._draw(shape, return_array)
+
+
+def _fans(sizes: tuple[int, ...]) -> tuple[int, int]:
+    if not sizes:
+        raise ValueError(f"A variance by He or Xavier needs a shape of at least one dimension, got {sizes}")
+    if len(sizes) == 1:
+        return sizes[0], 1
+    *field, fan_in, fan_out = sizes
+    return fan_in * math.prod(field), fan_out * math.prod(field)
 
 
 def _known_sizes(owner: object, shape: ShapeLike) -> tuple[int, ...]:

@@ -109,15 +109,23 @@ class LayerGraph(BaseGraph, nn.Module):
         """Build the draft's layers, and take them over."""
         draft.build()
         self._modules.update(draft.layers)
-        self._forward, self._sources, self._shapes = draft.forward, draft.sources, draft.shapes
-        self._inputs, self._outputs = tuple(draft.inputs), tuple(draft.outputs)
-        self._numbers, self._in_order, self._n_edges = draft.numbers, draft.in_order, draft.n_edges
         is_chain = draft.is_chain()
-        self._chain = tuple(draft.sources) if is_chain else ()
-        self._plan = [] if is_chain else plan_steps(draft.sources, draft.outputs)
         shapes = [draft.layers[key].input_shape for key in draft.inputs]
-        # What a value has to have: a number of dimensions, and sizes after the batch.
-        self._expected = [(shape.ndims, tuple(shape[1:]) if shape else ()) for shape in shapes]
+        # Into the dictionary itself, as in BaseLayer.
+        vars(self).update(
+            _forward=draft.forward,
+            _sources=draft.sources,
+            _shapes=draft.shapes,
+            _inputs=tuple(draft.inputs),
+            _outputs=tuple(draft.outputs),
+            _numbers=draft.numbers,
+            _in_order=draft.in_order,
+            _n_edges=draft.n_edges,
+            _chain=tuple(draft.sources) if is_chain else (),
+            _plan=[] if is_chain else plan_steps(draft.sources, draft.outputs),
+            # What a value has to have: a number of dimensions, and sizes after the batch.
+            _expected=[(shape.ndims, tuple(shape[1:]) if shape else ()) for shape in shapes],
+        )
 
     # Structure
 

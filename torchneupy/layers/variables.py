@@ -138,18 +138,18 @@ def settle(layer: BaseLayer) -> None:
     ``self.scale = self.variable(..., name="weight")`` has registered the variable under its name and, if it is a
     Parameter, under the attribute too; the attribute stays.
     """
-    for name, key in list(layer._variable_keys.items()):
-        places: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers, vars(layer))
-        tensor = next((place[key] for place in places if place.get(key) is not None), None)
-        keys = set(layer._variable_keys.values())
-        aliases = [k for place in places for k, value in place.items() if value is tensor and k not in keys]
-        if tensor is None or not aliases or key in layer.options:
-            continue
-        for place in places:
-            place.pop(key, None)
-        layer._variable_keys[name] = aliases[0]
-        for alias in aliases:
-            register(layer, alias, tensor)
+    places: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers, vars(layer))
+    keys = layer._variable_keys
+    names = {id(place[key]): name for name, key in keys.items() for place in places if place.get(key) is not None}
+    taken = set(keys.values())
+    aliases = [(k, v) for place in places for k, v in place.items() if id(v) in names and k not in taken]
+    for alias, tensor in aliases:
+        name = names[id(tensor)]
+        if keys[name] == name and name not in layer.options:
+            for place in places:
+                place.pop(name, None)
+            keys[name] = alias
+        register(layer, alias, tensor)
 
 
 def adopt_plain_specifications(layer: BaseLayer) -> None:

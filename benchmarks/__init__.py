@@ -1,0 +1,1 @@
+"""torchneupy against named rivals, in one run: ``python -m benchmarks``."""

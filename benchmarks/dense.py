@@ -1,0 +1,65 @@
+"""What does a row of small dense layers cost? ``python -m benchmarks --only dense``.
+
+Eight layers of 64 units with a rectifier: so little arithmetic that the library's own share shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from benchmarks.measure import Options, Question
+from benchmarks.training import forward, step
+from torchneupy.layers import Input, LayerGraph, Relu, join
+
+__all__ = ["questions"]
+
+N_LAYERS = 8
+WIDTH = 64
+#: Batch size to the goals for a forward pass and for a training step.
+GOALS = {8: (0.65, 0.90), 512: (0.92, 0.95)}
+
+
+def sequential() -> nn.Sequential:
+    return nn.Sequential(*[part for _ in range(N_LAYERS) for part in (nn.Linear(WIDTH, WIDTH), nn.ReLU())])
+
+
+def ours() -> LayerGraph:
+    return join(Input(WIDTH), *[Relu(WIDTH) for _ in range(N_LAYERS)])
+
+
+class ByHand:
+    """The same in functional code, the least that there is to do."""
+
+    def __init__(self, device: str) -> None:
+        make = torch.nn.init.kaiming_normal_
+        self.weights = [nn.Parameter(make(torch.empty(WIDTH, WIDTH, device=device))) for _ in range(N_LAYERS)]
+        self.biases = [nn.Parameter(torch.zeros(WIDTH, device=device)) for _ in range(N_LAYERS)]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = torch.addmm(bias, x, weight).relu_()
+        return x
+
+
+def questions(options: Options) -> Iterator[Question]:
+    """Ask what the docstring of this module says."""
+    for batch, (forward_goal, step_goal) in GOALS.items():
+        x = torch.randn(batch, WIDTH, device=options.device)
+        rival, own, by_hand = sequential().to(options.device), ours().to(options.device), ByHand(options.device)
+        yield Question(
+            f"dense, batch {batch}, forward without gradients",
+            {"nn.Sequential": forward(rival, x), "torchneupy": forward(own, x), "by hand": forward(by_hand, x)},
+            forward_goal,
+        )
+        yield Question(
+            f"dense, batch {batch}, training step",
+            {
+                "nn.Sequential": step(rival, rival.parameters(), x),
+                "torchneupy": step(own, own.parameters(), x),
+                "by hand": step(by_hand, by_hand.weights + by_hand.biases, x),
+            },
+            step_goal,
+        )

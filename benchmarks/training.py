@@ -1,0 +1,35 @@
+"""What the questions about networks share: a training step, and functional code's parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["forward", "step"]
+
+
+def forward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]:
+    """One forward pass without gradients."""
+
+    def work() -> Any:
+        with torch.no_grad():
+            return compute(x)
+
+    return work
+
+
+def step(compute: Callable[[Any], Any], parameters: Iterable[nn.Parameter], x: torch.Tensor) -> Callable[[], Any]:
+    """One training step: forward, backward, and an update by plain gradient descent."""
+    optimizer = torch.optim.SGD(list(parameters), lr=1e-6)  # small, so that the numbers stay what they are
+
+    def work() -> Any:
+        optimizer.zero_grad()
+        loss = compute(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return work
