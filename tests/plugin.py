@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("torchneupy", deadline=None, print_blob=True)
+settings.load_profile("torchneupy")
 
 
 @pytest.fixture(autouse=True)

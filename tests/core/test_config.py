@@ -290,7 +290,7 @@ WRONG: list[tuple[Callable[[], BaseLayer], dict[str, Any], type[Exception], str]
     (lambda: Relu(5), {"alpha": 1, "n_units": 0}, ValueError, "`n_units` should be between 1 and inf, got 0"),
     (lambda: Relu(5), {"weight": 3, "alpha": -1}, ValueError, "`alpha` should be between 0 and inf, got -1"),
     (lambda: Relu(5), {"n_units": 7, "name": 5}, TypeError, "`int` for `name`.*got 5"),
-    (PRelu, {"alpha": 1, "alpha_axes": (0,)}, ValueError, r"0-axis.*0"),
+    (PRelu, {"alpha": 1, "alpha_axes": (0,)}, ValueError, r"`alpha_axes` should not be 0"),
     (PRelu, {"alpha": 1, "alpha_axes": ("a",)}, TypeError, "`alpha_axes`.*'a'"),
     (GaussianNoise, {"mean": 3, "std": -1}, ValueError, "`std` should be between 0 and inf, got -1"),
     (lambda: DropBlock(0.9, 3), {"keep_proba": 0.1, "block_size": (3, 3, 3)}, ValueError, r"`block_size`.*\(3, 3, 3\)"),

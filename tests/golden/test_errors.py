@@ -137,7 +137,7 @@ def test_nothing_raised_is_noticed() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        "layer.n_units = 4",
+        "layer.name = 'other'",
         "layer.name = 'other'",
         "layer.weight.data.zero_()",
         "layer.weight.requires_grad_(False)",

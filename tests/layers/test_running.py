@@ -1,6 +1,5 @@
 """Running networks: modes and flags, hooks, replaced layers, values between the layers, and errors."""
 
-import gc
 import weakref
 
 import pytest
@@ -225,12 +224,12 @@ def test_an_input_may_be_an_output_too():
 def test_hooks_of_layers_run_with_the_call_and_not_with_output(make, where, register):
     network, seen = make(), []
     handle = getattr(network[where], register)(lambda module, *values: seen.append(module))
-    network.eval()(torch.randn(3, 4)).sum().backward()
+    network.eval()(torch.randn(3, 4, requires_grad=True)).sum().backward()
     assert seen == [network[where]]
-    network.output(torch.randn(3, 4)).sum().backward()
+    network.output(torch.randn(3, 4, requires_grad=True)).sum().backward()
     assert seen == [network[where]]
     handle.remove()
-    network(torch.randn(3, 4)).sum().backward()
+    network(torch.randn(3, 4, requires_grad=True)).sum().backward()
     assert len(seen) == 1
 
 
@@ -293,7 +292,7 @@ def test_hooks_of_the_network_run(make):
 @both
 def test_a_patched_forward_runs(make):
     network = make().eval()
-    network["first"].forward = lambda x: torch.zeros_like(x)
+    network["first"].forward = torch.zeros_like
     torch.testing.assert_close(network(torch.randn(3, 4)), network["last"].bias.expand(3, 4))
 
 
@@ -416,6 +415,16 @@ def test_a_traced_module_may_replace_a_layer():
     torch.testing.assert_close(network(x), torch.relu(linear(x)))
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+@pytest.mark.parametrize("run", ["__call__", "output"])
+def test_a_scripted_module_may_replace_a_layer(run):
+    network = Input(4) >> Linear(4) >> Relu()
+    linear = nn.Linear(4, 4)
+    setattr(network, "linear-1", torch.jit.script(linear))
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(getattr(network, run)(x), torch.relu(linear(x)))
+
+
 def test_a_network_in_a_network_keeps_its_hooks():
     inner, seen = Relu(4) >> Relu(4), []
     inner.register_forward_hook(lambda *values: seen.append("inner"))
@@ -429,7 +438,9 @@ def test_a_network_in_a_network_keeps_its_hooks():
 
 
 class Fails(Identity):
-    def output(self, x, **kwargs):
+    error: Exception
+
+    def output(self, input, **kwargs):
         raise self.error
 
 
@@ -513,10 +524,9 @@ class Watched(Identity):
         super().__init__(name=name)
         self.made, self.alive = made, alive
 
-    def output(self, x, **kwargs):
-        gc.collect()
+    def output(self, input, **kwargs):
         self.alive[self.name] = {name for name, value in self.made.items() if value() is not None}
-        result = x + 1
+        result = input + 1
         self.made[self.name] = weakref.ref(result)
         return result
 

@@ -73,6 +73,29 @@ def test_modes_reach_every_layer_from_outside(case):
     assert not any(module.training for module in model.eval().modules())
 
 
+@pytest.mark.parametrize("name, key, index", [("chain", "dropout-1", None), ("branches", "dropout-1", 1)])
+def test_each_layer_has_a_mode_of_its_own(name, key, index):
+    """Frozen in a network that trains, or the other way round."""
+    case = CASES[name]
+    network = case.network().train()
+    network.get_submodule(key).eval()
+    plain = case.reference(network.state_dict(), *case.inputs())
+    assert_close(network(*case.inputs()), plain)
+    network.eval().get_submodule(key).train()
+    outputs = network(*case.inputs())
+    # With so many values the chance that none is dropped is next to none.
+    pair = (outputs, plain) if index is None else (outputs[index], plain[index])
+    assert not torch.equal(*pair)
+
+
+@every_case
+def test_a_network_leaves_its_inputs_as_they_were(case):
+    network, inputs = case.network(), case.inputs()
+    network(*inputs)
+    network.output(*inputs, training=True)
+    assert_close(inputs, case.inputs(), rtol=0, atol=0)
+
+
 # Going through modules
 
 

@@ -34,15 +34,16 @@ def named(network: nn.Module) -> dict[nn.Module, str]:
 
 
 @every_order
-def test_forward_hooks_of_every_layer_run_once_in_topological_order(name):
+@pytest.mark.parametrize("kind", ["register_forward_pre_hook", "register_forward_hook"])
+def test_forward_hooks_of_every_layer_run_once_in_topological_order(name, kind):
     case = CASES[name]
     network = case.network().eval()
-    keys, before, after = named(network), [], []
+    keys = named(network)
+    seen: list[str] = []
     for child in network:
-        child.register_forward_pre_hook(lambda module, inputs: before.append(keys[module]))
-        child.register_forward_hook(lambda module, inputs, output: after.append(keys[module]))
+        getattr(child, kind)(lambda module, *values: seen.append(keys[module]))
     outputs = network(*case.inputs())
-    assert before == after == ORDER[name]
+    assert seen == ORDER[name]
     assert_close(outputs, case.reference(network.state_dict(), *case.inputs()))
 
 
@@ -69,17 +70,16 @@ def test_hooks_for_all_modules_see_every_layer_and_the_network(name):
 
 
 @every_case
-def test_backward_hooks_run_on_layers_and_on_the_network(case):
+@pytest.mark.parametrize("kind", ["register_full_backward_pre_hook", "register_full_backward_hook"])
+def test_backward_hooks_run_on_layers_and_on_the_network(case, kind):
     network = case.network().eval()
-    seen: Counter[str] = Counter()
-    keys = {**named(network), network: "network"}
-    trained = [child for child in network.children() if any(True for _ in child.parameters())]
-    for module in (*trained, network):
-        module.register_full_backward_pre_hook(lambda module, gradient: seen.update([f"before {keys[module]}"]))
-        module.register_full_backward_hook(lambda module, inputs, outputs: seen.update([f"after {keys[module]}"]))
+    seen: Counter[nn.Module] = Counter()
+    watched = [*(child for child in network.children() if list(child.parameters())), network]
+    for module in watched:
+        getattr(module, kind)(lambda module, *gradients: seen.update([module]))
     inputs = [x.requires_grad_() for x in case.inputs()]
     total(network(*inputs)).backward()
-    assert seen == {f"{when} {keys[module]}": 1 for module in (*trained, network) for when in ("before", "after")}
+    assert seen == dict.fromkeys(watched, 1)
     assert all(x.grad is not None for x in inputs)
 
 
@@ -192,7 +192,7 @@ def test_hooks_of_parameters_run():
     assert sorted(seen) == sorted(name for name, _ in network.named_parameters())
 
 
-def test_a_forward_or_a_call_that_is_put_in_place_is_the_one_that_runs():
+def test_a_forward_that_is_put_in_place_is_the_one_that_runs():
     case = CASES["chain"]
     network = case.network().eval()
     (x,) = case.inputs()
@@ -205,9 +205,24 @@ def test_a_forward_or_a_call_that_is_put_in_place_is_the_one_that_runs():
         assert_close(network(x), expected)
     with mock.patch.object(Relu, "output", lambda self, x, **kwargs: torch.ones(len(x), 5)):
         assert_close(network(x), expected)
-    with mock.patch.object(nn.Module, "__call__", return_value="patched"):
-        assert network(x) == "patched"
     assert_close(network(x), case.reference(network.state_dict(), x))
+
+
+@every_order
+def test_a_call_of_all_modules_that_is_patched_sees_every_layer(name):
+    """As tracers and quantisation tools patch it while they run."""
+    case = CASES[name]
+    network, seen = case.network().eval(), []
+    keys, plain = named(network), nn.Module.__call__
+
+    def call(module: nn.Module, *inputs: Any) -> Any:
+        seen.append(module)
+        return plain(module, *inputs)
+
+    with mock.patch.object(nn.Module, "__call__", call):
+        network(*case.inputs())
+    assert seen[0] is network
+    assert [keys[module] for module in seen if module in keys] == ORDER[name]
 
 
 class Called(Relu):

@@ -55,9 +55,9 @@ def type_names(types: Any) -> str:
 
 def plain_number(value: Any) -> Any:
     """A number of numpy, or a bool, as Python's own int or float; anything else as it is."""
-    if isinstance(value, (np.floating, np.integer)):
-        return value.item()
-    return int(value) if isinstance(value, bool) else value
+    if isinstance(value, np.floating):
+        return float(value)
+    return int(value) if isinstance(value, (bool, np.integer)) else value
 
 
 def describe_owner(instance: Any) -> str:
@@ -71,10 +71,13 @@ class Declaration:
     expected_type: Any = object
     accepts_modules = False
 
-    def __init__(self, default: Any = None, required: bool = False, allow_none: bool = False) -> None:
+    def __init__(
+        self, default: Any = None, required: bool = False, allow_none: bool = False, *, fixed: bool = False
+    ) -> None:
         self.name: str | None = None
         self.default = default
         self.required = required
+        self.fixed = fixed
         self.allow_none = allow_none
         if allow_none:
             self.expected_type = (*as_tuple(self.expected_type), type(None))
@@ -137,6 +140,8 @@ class BaseProperty(Declaration):
         ``Configurable`` refuses to make an object without this option. Defaults to ``False``.
     allow_none : bool
         ``None`` may be assigned. Defaults to ``False``.
+    fixed : bool
+        A layer that has its variables keeps the value, on which their shapes depend. Defaults to ``False``.
 
     Attributes
     ----------
@@ -154,6 +159,16 @@ class BaseProperty(Declaration):
 
     def __set__(self, instance: Any, value: Any) -> None:
         vars(instance)[self.name] = self.clean(value, instance)
+
+    def clean(self, value: Any, instance: Any = None) -> Any:
+        value = super().clean(value, instance)
+        values = {} if instance is None else vars(instance)
+        if self.fixed and values.get("_built_for") is not None and value != values.get(self.name):
+            raise ValueError(
+                f"Cannot change `{self.name}` from {values.get(self.name)!r} to {value!r}: the layer has its variables "
+                f"already. Make a new layer. (option of {describe_owner(instance)})"
+            )
+        return value
 
     def stored(self, instance: Any) -> Any:
         """What the instance keeps under this option, else the default."""
@@ -204,7 +219,24 @@ class WithdrawProperty:
         return self.inherited.__get__(instance, owner)
 
     def __set__(self, instance: Any, value: Any) -> None:
-        self.inherited.__set__(instance, value)
+        self.inherited.specify(instance, value)
+
+
+def find_declaration(cls: type, name: str) -> Declaration:
+    """The declaration of an attribute, also of one that a class has withdrawn from its options.
+
+    Raises
+    ------
+    AttributeError
+        If no class in the row of parents declares it.
+    """
+    for base in cls.__mro__:
+        found = vars(base).get(name)
+        while isinstance(found, WithdrawProperty):
+            found = found.inherited
+        if isinstance(found, Declaration):
+            return found
+    raise AttributeError(f"{cls.__name__} declares no option `{name}`")
 
 
 class Property(BaseProperty):
@@ -214,7 +246,7 @@ class Property(BaseProperty):
     ----------
     expected_type : type or tuple of types
         Defaults to ``object``, which is anything.
-    default, required, allow_none
+    default, required, allow_none, fixed
         As in :class:`BaseProperty`.
     """
 
@@ -240,7 +272,12 @@ class TypedListProperty(BaseProperty):
         Defaults to ``int``. A bool does not count as an int.
     minval : int or None
         The least value of an element. Defaults to ``None``, which is no bound.
-    default, required, allow_none
+    excluded : tuple
+        Values that no element may have. Defaults to ``()``.
+    single : bool
+        Whether an element alone may be given, and stands for as many of it as there have to be, else for one. Defaults
+        to ``False``.
+    default, required, allow_none, fixed
         As in :class:`BaseProperty`.
     """
 
@@ -252,14 +289,20 @@ class TypedListProperty(BaseProperty):
         element_type: Any = int,
         *args: Any,
         minval: int | None = None,
+        excluded: tuple[Any, ...] = (),
+        single: bool = False,
         **kwargs: Any,
     ) -> None:
         self.n_elements = n_elements
         self.element_type = element_type
         self.minval = minval
+        self.excluded = excluded
+        self.single = single
         super().__init__(*args, **kwargs)
 
     def normalise(self, value: Any) -> Any:
+        if self.single and isinstance(value, (*as_tuple(self.element_type), np.integer)):
+            value = (value,) * (self.n_elements or 1)
         if not isinstance(value, (list, tuple)):
             return value
         elements = [element.item() if isinstance(element, np.integer) else element for element in value]
@@ -277,6 +320,9 @@ class TypedListProperty(BaseProperty):
             )
         if self.minval is not None and any(v is not None and v < self.minval for v in value):
             raise ValueError(f"Elements of `{self.name}` should not be less than {self.minval}, got {value!r}")
+        for element in self.excluded:
+            if element in value:
+                raise ValueError(f"Elements of `{self.name}` should not be {element!r}, got {value!r}")
 
 
 class ChoiceProperty(BaseProperty):
@@ -288,7 +334,7 @@ class ChoiceProperty(BaseProperty):
     ----------
     choices : list, tuple, set or dict
         A dictionary gives names to values.
-    default, required, allow_none
+    default, required, allow_none, fixed
         As in :class:`BaseProperty`.
 
     Raises
@@ -349,7 +395,7 @@ class BoundedProperty(BaseProperty):
     ----------
     minval, maxval : float
         Default to minus and plus infinity.
-    default, required, allow_none
+    default, required, allow_none, fixed
         As in :class:`BaseProperty`.
     """
 
@@ -429,17 +475,20 @@ class ParameterProperty(Declaration):
         try:
             return instance._parameters[self.name]
         except (AttributeError, KeyError):
-            return None if instance is None else self.buffer(instance)
+            return None if instance is None else self.elsewhere(instance)
 
-    def buffer(self, instance: Any) -> Any:
-        """The variable, if it is a buffer; else AttributeError.
+    def elsewhere(self, instance: Any) -> Any:
+        """The variable, if it is a buffer, or registered under another attribute; else AttributeError.
 
         ``hasattr`` must be False where nothing was registered: nn.Module refuses a name that an object has already.
         """
-        buffers = vars(instance).get("_buffers", {})
-        if self.name not in buffers:
+        values = vars(instance)
+        key = values.get("_variable_keys", {}).get(self.name, self.name)
+        if key != self.name:
+            return getattr(instance, key)
+        if key not in values.get("_buffers", {}):
             raise AttributeError(f"{describe_owner(instance)} has no variable `{self.name}`")
-        return buffers[self.name]
+        return values["_buffers"][key]
 
     def normalise(self, value: Any) -> Any:
         return init.Constant(plain_number(value)) if isinstance(value, NUMBER_TYPES) else value
@@ -447,7 +496,9 @@ class ParameterProperty(Declaration):
     def validate(self, value: Any) -> None:
         super().validate(value)
         if isinstance(value, np.ndarray) and value.dtype.kind not in "biuf":
-            raise TypeError(f"The array for `{self.name}` should hold numbers, got dtype {value.dtype}")
+            raise TypeError(f"The array for `{self.name}` should hold real numbers, got dtype {value.dtype}")
+        if isinstance(value, torch.Tensor) and value.is_complex():
+            raise TypeError(f"The tensor for `{self.name}` should hold real numbers, got dtype {value.dtype}")
         if isinstance(value, torch.Tensor) and not value.is_leaf:
             raise ValueError(
                 f"The tensor for `{self.name}` is the result of a computation ({value.grad_fn}), so it cannot be "
@@ -457,13 +508,18 @@ class ParameterProperty(Declaration):
     def specify(self, instance: Any, value: Any) -> None:
         value = self.clean(value, instance)
         values = vars(instance)
-        values.pop(self.name, None)
         values.setdefault("_specifications", {})[self.name] = value
-        if self.name not in values.get("_buffers", {}):
-            values.get("_parameters", {}).setdefault(self.name, None)
+        if values.get("_built_for", "") is None:  # else nn.Module is not ready, or the variable is where it belongs
+            values.pop(self.name, None)
+            values["_parameters"].setdefault(self.name, None)
 
     def specification(self, instance: Any) -> Any:
         values = vars(instance)
+        specifications = values.get("_specifications", {})
+        if self.name in specifications:
+            return specifications[self.name]
         if self.name in values:  # assigned as a plain attribute, as NeuPy's own layers do
             return self.clean(values[self.name], instance)
-        return values.get("_specifications", {}).get(self.name, self.default)
+        if self.default is not None:
+            return self.clean(self.default, instance)
+        return values.get("_parameters", {}).get(self.name)  # a Parameter, which nn.Module has registered

@@ -86,7 +86,7 @@ class Linear(BaseLayer):
     ((?, 10) -> [... 2 layers ...] -> (?, 5), torch.Size([10, 5]))
     """
 
-    n_units = IntProperty(minval=1, allow_none=True)
+    n_units = IntProperty(minval=1, allow_none=True, fixed=True)
     weight = ParameterProperty()
     bias = ParameterProperty(allow_none=True)
 
@@ -95,6 +95,10 @@ class Linear(BaseLayer):
     ) -> None:
         self.specify(n_units=n_units, weight=weight, bias=bias)
         super().__init__(name=name)
+
+    @property
+    def _makes_variables(self) -> bool:
+        return self.n_units is not None
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
         shape = TensorShape(input_shape)
@@ -249,11 +253,11 @@ class Relu(Linear):
         self.specify(alpha=alpha)
         super().__init__(n_units=n_units, weight=weight, bias=bias, name=name)
 
-    def overwrite(self, product: Any) -> Any:
+    def _overwrite(self, product: Any) -> Any:
         """Apply ``activation_function`` in place."""
         return product.relu_() if self.alpha == 0 else functional.leaky_relu_(product, self.alpha)
 
-    @with_variant_in_place(overwrite)
+    @with_variant_in_place(_overwrite)
     def activation_function(self, input: Any) -> Any:
         return torch.relu(input) if self.alpha == 0 else functional.leaky_relu(input, self.alpha)
 
@@ -364,7 +368,7 @@ class PRelu(Linear):
     torch.Size([8, 3])
     """
 
-    alpha_axes = TypedListProperty()
+    alpha_axes = TypedListProperty(excluded=(0,), single=True, fixed=True)  # axis 0 is the batch
     alpha = ParameterProperty()
 
     def __init__(
@@ -377,9 +381,11 @@ class PRelu(Linear):
         name: str | None = None,
     ) -> None:
         self.specify(alpha_axes=as_tuple(alpha_axes), alpha=alpha)
-        if 0 in self.alpha_axes:
-            raise ValueError(f"Cannot specify alpha for 0-axis, which is the batch, got alpha_axes={alpha_axes!r}")
         super().__init__(n_units=n_units, weight=weight, bias=bias, name=name)
+
+    @property
+    def _makes_variables(self) -> bool:
+        return True
 
     def positive_axes(self, ndims: int) -> list[int]:
         """``alpha_axes`` counted from the first axis.
@@ -420,14 +426,13 @@ class PRelu(Linear):
         alpha = self.alpha
         if alpha is None:
             self.fail_if_not_built()
-        axes = self.positive_axes(input.ndim)
+        # Axes are moved to where the slopes can be applied, and back; that copies nothing.
+        axes = self.alpha_axes
         if len(axes) == 1:
-            # The kernel wants its channels on axis 1; moving an axis copies nothing.
             return functional.prelu(input.movedim(axes[0], 1), alpha).movedim(1, axes[0])
-        order = sorted(range(len(axes)), key=axes.__getitem__)
-        sizes = [size if axis in axes else 1 for axis, size in enumerate(input.shape)]
-        slopes = alpha.permute(order).reshape(sizes)
-        return torch.relu(input) + slopes * torch.clamp(input, max=0)
+        last = tuple(range(-len(axes), 0))
+        moved = input.movedim(axes, last)
+        return (torch.relu(moved) + alpha.to(input.dtype) * torch.clamp(moved, max=0)).movedim(last, axes)
 
     def __repr__(self) -> str:
         if self.n_units is None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,31 +14,17 @@ from torch import nn
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import naming
-from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.base import BaseLayer, Input
+from torchneupy.layers.modes import in_mode
 from torchneupy.layers.operators import BaseGraph
 from torchneupy.layers.variables import Connection
 
-__all__ = ["ModuleLayer", "as_layer", "in_mode"]
+__all__ = ["ModuleLayer", "as_layer", "infer_module_shape"]
 
 # Sizes that stand for unknown ones, twice: what then differs in the result is unknown too. Large enough for the
 # windows of convolutions; on the meta device they cost nothing.
 BATCHES = (2, 3)
 SIZES = ((64, 96), (67, 101), (71, 103), (73, 107), (79, 109))
-
-
-@contextmanager
-def in_mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """A module in training or evaluation mode; afterwards each part of it is in its own again."""
-    if all(part.training == training for part in module.modules()):
-        yield
-        return
-    modes = [(part, part.training) for part in module.modules()]
-    module.train(training)
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
 
 
 def meta_copy(module: nn.Module) -> nn.Module:
@@ -69,6 +54,16 @@ def infer_module_shape(module: nn.Module, shapes: tuple[TensorShape, ...]) -> Te
     unknown = TensorShape(None)
     if any(shape.ndims is None for shape in shapes):
         return unknown
+    generator = torch.get_rng_state()
+    try:
+        return run_on_meta(module, shapes)
+    finally:
+        torch.set_rng_state(generator)
+
+
+def run_on_meta(module: nn.Module, shapes: tuple[TensorShape, ...]) -> TensorShape:
+    """As :func:`infer_module_shape`, for shapes of known rank; a module may draw random numbers meanwhile."""
+    unknown = TensorShape(None)
     try:
         shadow = meta_copy(module)
     except Exception:  # noqa: BLE001  # a module may refuse to be copied in any way it likes
@@ -131,6 +126,12 @@ class ModuleLayer(BaseLayer):
         return {"module": self.module, **super().get_params(deep)}
 
     @property
+    def takes_indices(self) -> bool:  # type: ignore[override]  # here it depends on the object
+        leaves = (part for part in self.module.modules() if not isinstance(part, Input) and not any(part.children()))
+        first = next(leaves, None)
+        return isinstance(first, (nn.Embedding, nn.EmbeddingBag)) or bool(getattr(first, "takes_indices", False))
+
+    @property
     def _network(self) -> Any:
         """The module, if it is a network, whose layers know their shapes; else None."""
         return self.module if isinstance(self.module, BaseGraph) else None
@@ -143,10 +144,10 @@ class ModuleLayer(BaseLayer):
         if self._network is not None:
             self._network.create_variables()
 
-    def _connections(self, *input_shapes: TensorShape) -> list[Connection]:
-        return [] if self._network is None else self._network._connections(*input_shapes)
-
     def get_output_shape(self, *input_shapes: Any) -> ShapeLike:
+        return self._infer(*map(TensorShape, input_shapes))[0]
+
+    def _infer(self, *input_shapes: TensorShape) -> tuple[TensorShape, list[Connection]]:
         if self._network is not None:
             expected = len(self._network.input_layers)
             if len(input_shapes) != expected:
@@ -154,9 +155,9 @@ class ModuleLayer(BaseLayer):
                     f"The network in layer `{self.name}` takes {expected} input(s), got {len(input_shapes)} with "
                     f"shapes {', '.join(map(str, input_shapes))}. Layer: {self}"
                 )
-            shape = self._network.get_output_shape(*input_shapes)
-            return TensorShape(None) if isinstance(shape, list) else shape
-        return infer_module_shape(self.module, tuple(TensorShape(shape) for shape in input_shapes))
+            shape, connections = self._network._infer(input_shapes)
+            return TensorShape(None) if isinstance(shape, list) else shape, connections
+        return infer_module_shape(self.module, input_shapes), []
 
     def output(self, *inputs: Any, training: bool = False) -> Any:
         with in_mode(self.module, training):

@@ -13,14 +13,27 @@ import torch
 from torch import nn
 
 from torchneupy.core.config import BaseConfigurable
-from torchneupy.core.properties import Given, ParameterProperty, Property, TypedListProperty, as_tuple, describe_array
+from torchneupy.core.properties import (
+    Given,
+    ParameterProperty,
+    Property,
+    TypedListProperty,
+    as_tuple,
+    describe_array,
+    find_declaration,
+)
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers import naming, variables
 from torchneupy.layers.operators import BaseGraph
 from torchneupy.layers.variables import Connection, VariablesView
 
-__all__ = ["BaseLayer", "Identity", "Input"]
+__all__ = ["BaseLayer", "Identity", "Input", "own_class"]
+
+
+def own_class(layer: Any) -> type:
+    """The class that a layer was made of; parametrize and FSDP give objects a class of their own, derived from it."""
+    return next(base for base in type(layer).__mro__ if not base.__module__.startswith("torch."))
 
 
 def count_positional(function: Any) -> tuple[int, int | None]:
@@ -118,6 +131,9 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"The name of {type(self).__name__} should be a str or None, got {name!r}")
         specifications = vars(self).get("_specifications", {})
+        for declared, option in self.options.items():
+            if isinstance(option.value, ParameterProperty) and option.value.default is not None:
+                specifications.setdefault(declared, option.value.clean(option.value.default, self))
         super().__init__()
         self._parameters.update(dict.fromkeys(specifications))
         # Into the dictionary itself: nn.Module looks at each attribute that is assigned, which takes a third of the
@@ -130,9 +146,9 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
             _not_built_because=None,
             original_name=name,
         )
-        for option in self.options:
-            if isinstance(vars(self).get(option), nn.Module):
-                setattr(self, option, vars(self)[option])  # now there is a place for children
+        for declared in self.options:
+            if isinstance(vars(self).get(declared), nn.Module):
+                setattr(self, declared, vars(self)[declared])  # now there is a place for children
         self._take_name()
 
     def _take_name(self) -> None:
@@ -143,7 +159,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
         vars(self).update(name=new, _name_pattern=pattern if is_pattern else None, _generated_name=new)
 
     def _automatic_pattern(self) -> str:
-        return naming.automatic_pattern(type(self).__name__)
+        return naming.automatic_pattern(own_class(self).__name__)
 
     @classmethod
     def define(cls, *args: Any, **kwargs: Any) -> partial[Self]:
@@ -195,6 +211,11 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
                 f"Layer `{self.name}` takes {expected} input(s), got {len(input_shapes)} with shapes "
                 f"{', '.join(map(str, input_shapes))}. Layer: {self}"
             )
+        if len(input_shapes) == 1 and not input_shapes[0].is_compatible_with(self.input_shape):
+            raise LayerConnectionError(
+                f"Layer `{self.name}` cannot take an input of shape {input_shapes[0]}, because its input shape is "
+                f"{self.input_shape}. Layer: {self}"
+            )
         try:
             return TensorShape(self.get_output_shape(*input_shapes))
         except Exception as error:
@@ -202,10 +223,9 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
             error.add_note(f"Raised by get_output_shape of layer `{self.name}` for {shapes}. Layer: {self}")
             raise
 
-    def _connections(self, *input_shapes: TensorShape) -> list[Connection]:
-        """What has to be built when the layer is connected: itself, if it makes variables at all."""
-        makes_variables = type(self).create_variables is not BaseLayer.create_variables
-        return [(self, input_shapes)] if makes_variables else []
+    def _infer(self, *input_shapes: TensorShape) -> tuple[TensorShape, list[Connection]]:
+        """The output shape, and what has to be built for these inputs: the layer itself, if it makes variables."""
+        return self.infer_output_shape(*input_shapes), [(self, input_shapes)] if self._makes_variables else []
 
     # Variables
 
@@ -214,8 +234,12 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
         return VariablesView(self)
 
     @property
+    def _makes_variables(self) -> bool:
+        return type(self).create_variables is not BaseLayer.create_variables
+
+    @property
     def is_built(self) -> bool:
-        return self._built_for is not None or type(self).create_variables is BaseLayer.create_variables
+        return self._built_for is not None or not self._makes_variables
 
     def specify(self, **values: Any) -> None:
         """Check and keep options; constructors call it.
@@ -228,7 +252,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
             If a value is of a wrong type or out of its range.
         """
         for name, value in values.items():
-            self.options[name].value.specify(self, value)
+            find_declaration(type(self), name).specify(self, value)
 
     def create_variables(self, *input_shapes: Any) -> Any:
         """Ask for the layer's variables by ``self.variable``.
@@ -265,7 +289,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
             If a given array has another shape.
         """
         if value is None:
-            value = self._specifications.get(name)
+            value = self._option(name)
         sizes = variables.known_shape(self, name, shape, value)
         if self._wanted is not None:
             self._wanted[name] = sizes
@@ -308,9 +332,9 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
         for name, value in params.items():
             self._fail_if_made_differently(name, value)
         writes = [
-            variables.sample_into(self.variables[name], value, f"layer/{self.name}/{name}")
+            variables.sample_into(self, name, value)
             for name, value in params.items()
-            if name in self.variables
+            if name in self._variable_keys
         ]
         for name, value in params.items():
             self.options[name].value.specify(self, value)
@@ -322,7 +346,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
     def _fail_if_made_differently(self, name: str, value: Any) -> None:
         """Raise ValueError if an option would add a variable to a layer that is built, or take one away."""
         becomes_variable = isinstance(self.options[name].value, ParameterProperty)
-        if becomes_variable and self._built_for is not None and (name in self.variables) != (value is not None):
+        if becomes_variable and self._built_for is not None and (name in self._variable_keys) != (value is not None):
             raise ValueError(
                 f"Cannot set `{name}` of layer `{self.name}` to {value!r}: the layer was built "
                 f"{'with' if value is None else 'without'} that variable. Make a new layer. Layer: {self}"
@@ -335,7 +359,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
             if isinstance(value, Given):
                 current = self.variables[name]
                 shared = isinstance(current, nn.Parameter) and value.text.startswith("<Variable")
-                params[name] = current if shared else current.detach().cpu().numpy().copy()
+                params[name] = current if shared else variables.as_array(current).copy()
         return params
 
     # Computation
@@ -365,7 +389,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
 
     def _repr_arguments(self, *args: Any, **kwargs: Any) -> str:
         """The layer as the call that makes it; keyword arguments in the order in which the constructor has them."""
-        cls = next(base for base in type(self).__mro__ if not base.__module__.startswith("torch."))
+        cls = own_class(self)
         order = list(inspect.signature(cls).parameters)
         names = sorted(kwargs, key=lambda name: order.index(name) if name in order else len(order))
         parts = [*map(str, args), *(f"{name}={self._format_value(kwargs[name])}" for name in names)]
@@ -377,7 +401,7 @@ class BaseLayer(BaseGraph, BaseConfigurable, nn.Module):
 
     def _option(self, name: str) -> Any:
         """An option as it was asked for."""
-        return self.options[name].value.specification(self)
+        return find_declaration(type(self), name).specification(self)
 
     def __repr__(self) -> str:
         return self._repr_arguments(**{name: self._option(name) for name in self.options})
@@ -433,7 +457,7 @@ class Input(BaseLayer):
     TensorShape([None, None, None, 3])
     """
 
-    shape = TypedListProperty(element_type=(int, type(None)), minval=1)
+    shape = TypedListProperty(element_type=(int, type(None)), minval=1, single=True)
 
     def __init__(self, shape: ShapeLike, name: str | None = None) -> None:
         if isinstance(shape, TensorShape):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numbers
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
+from torchneupy.core.warn import warn_user
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers.adapters import as_layer
 from torchneupy.layers.base import BaseLayer
@@ -29,10 +29,9 @@ def as_operand(value: Any) -> BaseLayer | LayerGraph:
     if isinstance(value, LayerGraph):
         lost = value._lost_when_flattened()
         if lost:
-            warnings.warn(
+            warn_user(
                 f"The network {value} takes part in a larger one by its layers alone, so its own {', '.join(lost)} "
-                f"will not run there. Use as_layer(network) to keep it as it is.",
-                stacklevel=5,
+                f"will not run there. Use as_layer(network) to keep it as it is."
             )
         return value
     if isinstance(value, nn.Module):
@@ -43,11 +42,12 @@ def as_operand(value: Any) -> BaseLayer | LayerGraph:
     )
 
 
-def put_together(operands: Sequence[Any], connect: bool) -> LayerGraph:
+def draft_of(operands: Sequence[Any], connect: bool) -> Draft:
+    """Layers and networks put together, and checked; nothing has changed yet."""
     draft = Draft()
-    for operand in [as_operand(operand) for operand in operands]:
-        draft = draft.add(Draft.of(operand), connect)
-    return LayerGraph._from_draft(draft)
+    for operand in operands:
+        draft = draft.add(operand if isinstance(operand, Draft) else Draft.of(operand), connect)
+    return draft
 
 
 def join(*networks: Any) -> LayerGraph:
@@ -78,7 +78,8 @@ def join(*networks: Any) -> LayerGraph:
     >>> join(Input(10), Relu(5) >> Dropout(0.5), Sigmoid(1))
     (?, 10) -> [... 4 layers ...] -> (?, 1)
     """
-    return put_together(networks, connect=True)
+    operands = [as_operand(network) for network in networks]
+    return LayerGraph._from_draft(draft_of(operands, connect=True))
 
 
 def parallel(*networks: Any) -> LayerGraph:
@@ -108,7 +109,11 @@ def parallel(*networks: Any) -> LayerGraph:
     >>> Input(10) >> parallel(Relu(5), Tanh(4)) >> Concatenate()
     (?, 10) -> [... 4 layers ...] -> (?, 9)
     """
-    return put_together([join(*n) if isinstance(n, (list, tuple)) else n for n in networks], connect=False)
+    branches = [
+        draft_of([as_operand(network) for network in branch], connect=True)
+        for branch in (n if isinstance(n, (list, tuple)) else (n,) for n in networks)
+    ]
+    return LayerGraph._from_draft(draft_of(branches, connect=False))
 
 
 def merge(left_graph: Any, right_graph: Any, combine: bool = False) -> LayerGraph:

@@ -119,8 +119,8 @@ class Draft:
             shapes = [self.shapes[source] for source in sources] or [layer.input_shape]
             if len(sources) == 1 and not shapes[0].is_compatible_with(layer.input_shape):
                 self.refuse(sources[0], layer)
-            self.shapes[key] = layer.infer_output_shape(*shapes)
-            self.connections += layer._connections(*shapes)
+            self.shapes[key], connections = layer._infer(*shapes)
+            self.connections += connections
 
     def refuse(self, source: str, layer: BaseLayer) -> None:
         """Raise the error of two layers whose shapes do not fit."""
@@ -177,8 +177,9 @@ class Draft:
     def append(self, other: Draft, connect: bool) -> bool:
         """Add a draft that has no layer of this one; False, and nothing done, if keys of this one would change."""
         requests = [naming.name_request(layer) for layer in other.layers.values()]
-        if any(request.literal and naming.escape_key(request.text) in self.layers for request in requests):
-            return False
+        literal = [naming.escape_key(request.text) for request in requests if request.literal]
+        if len(set(literal)) < len(literal) or not self.layers.keys().isdisjoint(literal):
+            return False  # a suffix goes before the numbers of patterns, those of this draft too
         keys, self.numbers = naming.assign_keys(requests, self.layers, self.numbers)
         key_of = dict(zip(other.layers, keys, strict=True))
         behind = tuple(self.outputs) if connect else ()

@@ -30,8 +30,10 @@ def prepare(network: LayerGraph, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         If there are too many or too few, or one has another shape than its input layer.
     """
     expected = network._expected
-    if len(inputs) == len(expected) == 1 and type(inputs[0]) is torch.Tensor and inputs[0].shape[1:] == expected[0][1]:
-        return inputs  # what nearly every call brings
+    if len(inputs) == len(expected) == 1 and type(inputs[0]) is torch.Tensor:
+        ndims, sizes = expected[0]
+        if inputs[0].ndim == ndims and inputs[0].shape[1:] == sizes:
+            return inputs  # what nearly every call brings
     if len(inputs) != len(expected) or not all(isinstance(value, TENSORS) for value in inputs):
         inputs = in_order_of_layers(network, inputs)
         inputs = tuple(as_tensor(network, index, value) for index, value in enumerate(inputs))

@@ -6,11 +6,13 @@ from functools import reduce
 from typing import Any
 
 import torch
+from torch import nn
 
 from torchneupy.core.properties import FunctionWithOptionsProperty, IntProperty
 from torchneupy.core.shape import ShapeLike, TensorShape, add_dimensions, merge_dimensions
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.modes import in_mode
 
 __all__ = ["Concatenate", "Elementwise"]
 
@@ -52,6 +54,11 @@ class Elementwise(BaseLayer):
         self.specify(merge_function=merge_function)
         super().__init__(name=name)
 
+    @property
+    def output_shape(self) -> TensorShape:
+        # Alone the layer has no inputs to tell; and torch.jit reads all properties, and takes no error for an answer.
+        return TensorShape(None)
+
     def get_output_shape(self, *input_shapes: Any) -> ShapeLike:
         shapes = [TensorShape(shape) for shape in input_shapes]
         if len(shapes) < 2:
@@ -67,7 +74,15 @@ class Elementwise(BaseLayer):
                 f"Input shapes: {', '.join(map(str, shapes))}, Layer: {self}"
             ) from error
 
-    def output(self, *inputs: Any, **kwargs: Any) -> Any:
+    def output(self, *inputs: Any, training: bool = False, **kwargs: Any) -> Any:
+        function = self.merge_function
+        if not isinstance(function, nn.Module):
+            return reduce(function, inputs)
+        with in_mode(function, training):
+            return reduce(function, inputs)
+
+    def forward(self, *inputs: Any) -> Any:
+        # A function that is a module has its own mode.
         return reduce(self.merge_function, inputs)
 
     def __repr__(self) -> str:

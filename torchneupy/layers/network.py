@@ -12,13 +12,22 @@ from torch import nn
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import reports, topology
-from torchneupy.layers.adapters import as_layer, in_mode
+from torchneupy.layers.adapters import as_layer, infer_module_shape
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.draft import Draft, describe_graph, make_one_if_possible
 from torchneupy.layers.inputs import in_order_of_layers, prepare
+from torchneupy.layers.modes import in_mode
 from torchneupy.layers.operators import BaseGraph
 from torchneupy.layers.prediction import predict
-from torchneupy.layers.running import Step, has_its_own_call, nobody_watches_calls, plan_steps, run_chain, walk
+from torchneupy.layers.running import (
+    Step,
+    has_its_own_call,
+    is_traced,
+    nobody_watches_calls,
+    plan_steps,
+    run_chain,
+    walk,
+)
 from torchneupy.layers.variables import Connection
 
 __all__ = ["LayerGraph"]
@@ -30,6 +39,13 @@ GONE = {
     "outputs": "network.output(x)",
     "training_outputs": "network.output(x, training=True)",
 }
+
+
+def variables_of(layer: Any) -> Mapping[str, torch.Tensor]:
+    """The variables of a layer, or of a foreign module that has replaced one."""
+    if isinstance(layer, BaseLayer):
+        return layer.variables
+    return {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
 
 
 class LayerGraph(BaseGraph, nn.Module):
@@ -131,7 +147,7 @@ class LayerGraph(BaseGraph, nn.Module):
 
     @property
     def layers(self) -> list[Any]:
-        return list(self._modules.values())
+        return [self._modules[key] for key in self._sources]
 
     @property
     def input_layers(self) -> list[Any]:
@@ -195,8 +211,10 @@ class LayerGraph(BaseGraph, nn.Module):
         return LayerGraph([(layers[key], [layers[target] for target in targets]) for key, targets in part.items()])
 
     def _as_layers(self) -> dict[str, BaseLayer]:
-        children: dict[str, Any] = self._modules
-        return {key: child if isinstance(child, BaseLayer) else as_layer(child) for key, child in children.items()}
+        modules: dict[str, Any] = self._modules
+        if all([isinstance(modules[key], BaseLayer) for key in self._sources]):  # noqa: C419  # faster as a list
+            return {key: modules[key] for key in self._sources}
+        return {key: as_layer(modules[key]) for key in self._sources}
 
     def _name(self, key: str) -> str:
         child = self._modules[key]
@@ -220,7 +238,7 @@ class LayerGraph(BaseGraph, nn.Module):
         """The keys of layers that are given themselves or by their names."""
         if not references:
             raise ValueError(f"Expected at least one layer or name of a layer, got none. Network: {self}")
-        key_of = {child: key for key, child in self._modules.items()}
+        key_of = {self._modules[key]: key for key in self._sources}
         keys = []
         for reference in references:
             if isinstance(reference, str):
@@ -233,13 +251,13 @@ class LayerGraph(BaseGraph, nn.Module):
         return keys
 
     def __contains__(self, entity: Any) -> bool:
-        return any(child is entity for child in self._modules.values())
+        return any(child is entity for child in self)
 
     def __len__(self) -> int:
-        return len(self._modules)
+        return len(self._sources)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._modules.values())
+        return (self._modules[key] for key in self._sources)
 
     def __getitem__(self, index: int | slice | str) -> Any:
         """A layer by its place or its name, or the part of the network between two places, which shares the layers.
@@ -255,7 +273,7 @@ class LayerGraph(BaseGraph, nn.Module):
         """
         if isinstance(index, str):
             return self.layer(index)
-        keys = list(self._modules)
+        keys = list(self._sources)
         if not isinstance(index, slice):
             try:
                 return self._modules[keys[index]]
@@ -269,8 +287,8 @@ class LayerGraph(BaseGraph, nn.Module):
 
     @property
     def input_shapes(self) -> list[TensorShape]:
-        layers = self._as_layers()
-        return [layers[key].input_shape for key in self._inputs]
+        # A layer that was replaced by a foreign module has no shapes to tell.
+        return [getattr(layer, "input_shape", TensorShape(None)) for layer in self.input_layers]
 
     @property
     def input_shape(self) -> Any:
@@ -294,19 +312,18 @@ class LayerGraph(BaseGraph, nn.Module):
         """
         return self._infer(input_shapes)[0]
 
-    def _connections(self, *input_shapes: TensorShape) -> list[Connection]:
-        """What has to be built for these input shapes."""
-        return self._infer(input_shapes)[1]
-
     def _infer(self, input_shapes: Sequence[Any]) -> tuple[Any, list[Connection]]:
         """The output shape, or a list of them, and the connections that lead to it."""
         self._fail_unless_one_each(len(input_shapes))
-        layers = self._as_layers()
         connections: list[Connection] = []
 
         def step(key: str, *shapes: TensorShape) -> TensorShape:
-            connections.extend(layers[key]._connections(*shapes))
-            return layers[key].infer_output_shape(*shapes)
+            child: Any = self._modules[key]
+            if not isinstance(child, BaseLayer):
+                return infer_module_shape(child, shapes)
+            shape, found = child._infer(*shapes)
+            connections.extend(found)
+            return shape
 
         shapes = dict(zip(self._inputs, map(TensorShape, input_shapes), strict=True))
         return make_one_if_possible(walk(self, shapes, step)), connections
@@ -319,8 +336,8 @@ class LayerGraph(BaseGraph, nn.Module):
         found: dict[tuple[Any, str], torch.Tensor] = {}
         seen: set[int] = set()
         self._fail_if_not_built()
-        for layer in self._as_layers().values():
-            for name, variable in layer.variables.items():
+        for layer in self:
+            for name, variable in variables_of(layer).items():
                 if id(variable) not in seen:
                     seen.add(id(variable))
                     found[layer, name] = variable
@@ -334,7 +351,7 @@ class LayerGraph(BaseGraph, nn.Module):
     @property
     def is_built(self) -> bool:
         """Whether all layers have their variables."""
-        return all(getattr(child, "is_built", True) for child in self._modules.values())
+        return all(getattr(child, "is_built", True) for child in self)
 
     def create_variables(self) -> None:
         """Nothing to do: layers get their variables when they are connected.
@@ -347,7 +364,7 @@ class LayerGraph(BaseGraph, nn.Module):
         self._fail_if_not_built()
 
     def _fail_if_not_built(self) -> None:
-        for child in self._modules.values():
+        for child in self:
             if isinstance(child, BaseLayer):
                 child.fail_if_not_built()
 
@@ -357,12 +374,16 @@ class LayerGraph(BaseGraph, nn.Module):
             reports.warn_of_missing_variables(self)
         return super().named_parameters(*args, **kwargs)
 
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """As ``nn.Module.parameters``; warns as :meth:`named_parameters`, and at once."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
     # Computation
 
     def forward(self, *inputs: Any) -> Any:
         """Run every layer in its own mode, with its hooks."""
         # Under torch.fx the inputs are a stand-in that can only be indexed.
-        checked = type(inputs) is tuple and not torch.compiler.is_compiling()
+        checked = type(inputs) is tuple and not is_traced()
         if checked:
             inputs = prepare(self, inputs)
         watched = not (checked and nobody_watches_calls())
@@ -404,6 +425,8 @@ class LayerGraph(BaseGraph, nn.Module):
         def step(key: str, *found: Any) -> Any:
             child: Any = self._modules[key]
             if not isinstance(child, BaseLayer):
+                if kwargs:
+                    raise TypeError(f"{type(child).__name__} takes no keyword arguments, got {', '.join(kwargs)}")
                 with in_mode(child, training):
                     return child(*found)
             if child._takes_training:
@@ -464,12 +487,13 @@ class LayerGraph(BaseGraph, nn.Module):
             "forward": "forward" in values,
             "class": type(self) is not LayerGraph,
             "parameters or buffers": bool(self._parameters or self._buffers),
+            "other modules": len(self._modules) > len(self._sources),
         }
         return [part for part, lost in parts.items() if lost]
 
     def _copy_under_new_names(self) -> LayerGraph:
         twin = copy.deepcopy(self)
-        for child in twin._modules.values():
+        for child in twin:
             if isinstance(child, BaseLayer):
                 child._take_name()
         return LayerGraph(twin.forward_graph)

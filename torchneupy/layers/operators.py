@@ -63,59 +63,71 @@ class BaseGraph:
 
 
 class Comparison:
-    """Where in a program a comparison stands: ``a > b > c`` is one expression, evaluated as ``a > b and b > c``."""
+    """A comparison ``left > right``: where it stands in a program, what it gave, and whether that was asked for truth.
 
-    def __init__(self, frame: FrameType) -> None:
+    ``a > b > c`` is one expression, which Python evaluates as ``a > b and b > c``: it makes the first network, asks for
+    its truth, drops it, and gives the second one.
+    """
+
+    def __init__(self, left: Any, right: Any, frame: FrameType) -> None:
+        self.operands = weakref.ref(left), weakref.ref(right)
         self.frame = id(frame)
-        self.code = frame.f_code
         self.instruction = frame.f_lasti
+        positions = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+        line, end_line, column, end_column = [position or 0 for position in positions]
+        self.begin, self.end = (line, column), (end_line, end_column)
+        self.result: weakref.ref[Any] | None = None
+        self.kept: Any = None
 
-    def position(self) -> Any:
-        return list(self.code.co_positions())[self.instruction // 2]
+    def is_open(self, other: Comparison, frames: set[int]) -> bool:
+        """Whether the other one, which comes later, may stand within the same expression."""
+        if self.frame != other.frame:
+            return self.frame in frames
+        is_within = self.begin <= other.begin and other.end <= self.end
+        return is_within and self.instruction < other.instruction
 
     def is_continued_by(self, other: Comparison) -> bool:
-        """Whether the other one is a later comparison of the same chain."""
-        return (
-            self.frame == other.frame
-            and self.code is other.code
-            and self.instruction < other.instruction
-            and self.position() == other.position()
-        )
+        """Whether the other one is the next comparison of the same chain."""
+        left, right = (operand() for operand in self.operands)
+        next_left, next_right = (operand() for operand in other.operands)
+        is_same_expression = (self.frame, self.begin, self.end) == (other.frame, other.begin, other.end)
+        # ``c < b < a`` comes here as ``b > c``, then ``a > b``.
+        return self.kept is not None and is_same_expression and (right is next_left or left is next_right)
 
 
 class Chain(threading.local):
-    """Lets ``a > b > c`` join three layers: Python drops the first comparison's result and returns the second's.
+    """Lets ``a > b > c`` join three layers.
 
-    Remembered is only the last comparison of a thread, weakly. Python asks for the truth of a result within a chain,
-    and just there nothing else may hold it: from that moment it is kept, until the thread's next comparison.
+    Each thread remembers the comparisons of the expressions that it is within, weakly. Python asks for the truth of a
+    result only within a chain, and just there nothing else may hold it: from that moment it is kept, until the
+    thread's next comparison outside that expression.
     """
 
-    result: weakref.ref[Any] | None = None
-    right: weakref.ref[Any] | None = None
-    comparison: Comparison | None = None
-    kept: Any = None
+    def __init__(self) -> None:
+        self.open: list[Comparison] = []
 
     def keep(self, graph: BaseGraph) -> None:
-        if self.result is not None and self.result() is graph:
-            self.kept = graph
+        for comparison in self.open:
+            if comparison.result is not None and comparison.result() is graph:
+                comparison.kept = graph
 
     def extend(self, left: BaseGraph, right: Any, frame: FrameType) -> Any:
-        comparison = Comparison(frame)
-        before, self.kept = self.kept, None
-        chained = (
-            before is not None
-            and self.right is not None
-            and self.right() is left
-            and self.comparison is not None
-            and self.comparison.is_continued_by(comparison)
-        )
-        self.result = self.right = self.comparison = None
         joined = compose("join", left, right)
         if joined is NotImplemented:
             return joined
-        if chained:
-            joined = compose("merge", before, joined)
-        self.result, self.right, self.comparison = weakref.ref(joined), weakref.ref(right), comparison
+        comparison = Comparison(left, right, frame)
+        frames: set[int] = set()
+        outer: FrameType | None = frame
+        while outer is not None:
+            frames.add(id(outer))
+            outer = outer.f_back
+        self.open = [before for before in self.open if before.is_open(comparison, frames)]
+        continued = [before for before in self.open if before.is_continued_by(comparison)]
+        if continued:
+            joined = compose("merge", continued[-1].kept, joined)
+            self.open.remove(continued[-1])
+        comparison.result = weakref.ref(joined)
+        self.open.append(comparison)
         return joined
 
 

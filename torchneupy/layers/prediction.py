@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from torchneupy.layers.adapters import in_mode
+from torchneupy.layers.modes import in_mode
+from torchneupy.layers.variables import as_array
 
 if TYPE_CHECKING:
     from torchneupy.layers.network import LayerGraph
 
 __all__ = ["predict"]
-
-
-def as_array(tensor: torch.Tensor) -> Any:
-    """A tensor as an array; numpy has no bfloat16, whose values float32 holds."""
-    tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
 
 def count_samples(inputs: Sequence[Any]) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torchneupy.core.warn import warn_user
+from torchneupy.layers.adapters import ModuleLayer
+from torchneupy.layers.base import BaseLayer, own_class
 
 if TYPE_CHECKING:
     from torchneupy.layers.network import LayerGraph
@@ -28,20 +31,18 @@ class Summary(str):
 def warn_of_missing_variables(network: LayerGraph) -> None:
     """Warn that layers have no variables yet, naming them."""
     names = [child.name for child in network if not getattr(child, "is_built", True)]
-    warnings.warn(
+    warn_user(
         f"The layers {', '.join(names)} have no variables yet, because the shape of their input is not known; an "
-        f"optimizer made now would not train them. Connect the network to an Input. Network: {network}",
-        stacklevel=4,
+        f"optimizer made now would not train them. Connect the network to an Input. Network: {network}"
     )
 
 
 def rows(network: LayerGraph) -> list[tuple[str, str, str, str]]:
     shapes = network.output_shapes_per_layer
     found = []
-    for key, child in zip(network._modules, network, strict=True):
-        name = type(child).__name__
-        if hasattr(child, "module"):
-            name = type(child.module).__name__
+    for key, child in zip(network._sources, network, strict=True):
+        module = child.module if isinstance(child, ModuleLayer) else child
+        name = (own_class(module) if isinstance(module, BaseLayer) else type(module)).__name__
         tensors = [*child.parameters(), *child.buffers()]
         count = f"{sum(tensor.numel() for tensor in tensors):,}" if getattr(child, "is_built", True) else "?"
         found.append((network._name(key), name, str(shapes[child]), count))
@@ -103,16 +104,17 @@ def draw(network: LayerGraph) -> Any:
     except ImportError as error:
         raise ImportError('Drawing a network needs graphviz: pip install "torchneupy[plots]"') from error
     digraph = graphviz.Digraph()
+    nodes = {key: f"layer-{number}" for number, key in enumerate(network._forward, start=1)}
     n_outputs = 0
     for key, targets in network._forward.items():
         shape = f" {network._shapes[key]}"
-        digraph.node(f"layer-{key}", network._name(key))
+        digraph.node(nodes[key], graphviz.escape(network._name(key)))
         for target in targets:
-            digraph.edge(f"layer-{key}", f"layer-{target}", label=shape)
+            digraph.edge(nodes[key], nodes[target], label=shape)
         if not targets:
             n_outputs += 1
             digraph.node(f"output-{n_outputs}", f"Output #{n_outputs}")
-            digraph.edge(f"layer-{key}", f"output-{n_outputs}", label=shape)
+            digraph.edge(nodes[key], f"output-{n_outputs}", label=shape)
     return digraph
 
 
@@ -152,9 +154,12 @@ def show(network: LayerGraph, filepath: str | os.PathLike[str] | None = None, vi
     import graphviz
 
     try:
-        digraph.render(outfile=target, format=ending, cleanup=True, view=view)
+        picture = digraph.pipe(format=ending)
     except graphviz.ExecutableNotFound as error:
         raise RuntimeError(
             "Drawing a network needs the program `dot` of Graphviz (https://graphviz.org), which is not on the PATH"
         ) from error
+    target.write_bytes(picture)
+    if view:
+        graphviz.view(target)
     return str(target)

@@ -14,7 +14,7 @@ from torchneupy.layers.base import BaseLayer
 if TYPE_CHECKING:
     from torchneupy.layers.network import LayerGraph
 
-__all__ = ["Step", "has_its_own_call", "nobody_watches_calls", "plan_steps", "run_chain", "walk"]
+__all__ = ["Step", "has_its_own_call", "is_traced", "nobody_watches_calls", "plan_steps", "run_chain", "walk"]
 
 #: What to run: a layer's key, the keys of its inputs, and the keys whose values nobody needs afterwards.
 Step: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
@@ -76,34 +76,41 @@ def explain(network: LayerGraph, error: Exception, key: str, inputs: Sequence[An
         for value in inputs
     ]
     child: Any = network._modules[key]
+    try:
+        text = repr(child)
+    except Exception:  # noqa: BLE001  # what a layer cannot say of itself must not hide the error
+        text = type(child).__name__
     hint = "" if getattr(child, "is_built", True) else " The layer has no variables yet."
-    error.add_note(f"Raised at the layer `{network._name(key)}` for {', '.join(described)}.{hint} Layer: {child!r}")
+    error.add_note(f"Raised at the layer `{network._name(key)}` for {', '.join(described)}.{hint} Layer: {text}")
+
+
+def is_traced() -> bool:
+    """Whether the network is being compiled, exported or traced, so that sizes may be no plain numbers."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def nobody_watches_calls() -> bool:
-    """Whether calls of modules are what torch makes them: not patched, traced, or seen by hooks for all modules."""
+    """Whether calls of modules are what torch makes them: not patched, nor seen by hooks for all modules."""
     return (
         nn.Module.__call__ is MODULE_CALL
-        and torch._C._get_tracing_state() is None
         and not torch_module._has_any_global_hook()
     )
 
 
-def has_its_own_call(layer: Any) -> bool:
-    """Whether calling a layer is more than its ``output``.
+def has_its_own_call(module: Any) -> bool:
+    """Whether calling a module is more than its ``forward``: it has hooks or a compiled call, or is a foreign module.
 
-    It is for a layer with hooks, a compiled call or a ``forward`` of its own, and for a foreign module. For all others
-    the way through ``nn.Module.__call__`` would do nothing but take a fifth of a small layer's time.
+    For all others the way through ``nn.Module.__call__`` would do nothing but take a fifth of a small layer's time.
     """
-    values = layer.__dict__
+    values = module.__dict__
     return bool(
-        type(layer).forward is not BaseLayer.forward
+        not isinstance(module, BaseLayer)
+        or type(module).__call__ is not MODULE_CALL
         or values["_forward_hooks"]
         or values["_forward_pre_hooks"]
         or values["_backward_hooks"]
         or values["_backward_pre_hooks"]
-        or "_compiled_call_impl" in values
-        or "forward" in values
+        or values.get("_compiled_call_impl") is not None
     )
 
 
@@ -124,6 +131,8 @@ def run_chain(network: LayerGraph, value: Any, watched: bool) -> Any:
             layer = modules[key]
             if watched or has_its_own_call(layer):
                 value = layer(value)
+            elif type(layer).forward is not BaseLayer.forward or "forward" in layer.__dict__:
+                value = layer.forward(value)
             elif layer._takes_training:
                 value = layer.output(value, training=layer.training)
             else:

@@ -145,11 +145,10 @@ class DropBlock(Identity):
     """
 
     keep_proba = ProperFractionProperty()
-    block_size = TypedListProperty(n_elements=2, minval=1)
+    block_size = TypedListProperty(n_elements=2, minval=1, single=True)
 
     def __init__(self, keep_proba: float, block_size: int | tuple[int, int], name: str | None = None) -> None:
-        sizes = (block_size, block_size) if isinstance(block_size, int) else block_size
-        self.specify(keep_proba=keep_proba, block_size=sizes)
+        self.specify(keep_proba=keep_proba, block_size=block_size)
         super().__init__(name=name)
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
@@ -170,11 +169,12 @@ class DropBlock(Identity):
         if rows < 1 or columns < 1:
             return input
         share = (1 - self.keep_proba) * height * width / (block_height * block_width * rows * columns)
-        seeds = torch.rand((batch, rows, columns, channels), device=input.device) < share
+        seeds = torch.rand((batch, rows, columns, channels), device=input.device, dtype=torch.float32) < share
         # A block reaches from its seed downwards and to the right: padded on both sides, and the largest of a window
         # taken, each seed fills its block. Drawn channels-last, which is the layout that the pooling keeps.
         margins = (block_width - 1, block_width - 1, block_height - 1, block_height - 1)
-        padded = functional.pad(seeds.permute(0, 3, 1, 2).float(), margins)
+        precise = torch.promote_types(input.dtype, torch.float32)
+        padded = functional.pad(seeds.permute(0, 3, 1, 2).to(precise), margins)
         dropped = functional.max_pool2d(padded, (block_height, block_width), stride=1).permute(0, 2, 3, 1)
         kept = 1 - dropped
         scale = 1 / kept.mean().clamp(min=torch.finfo(kept.dtype).tiny)

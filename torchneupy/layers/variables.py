@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from torchneupy import init
 from torchneupy.core.properties import NUMBER_TYPES, Given, ParameterProperty
@@ -23,35 +25,54 @@ from torchneupy.exceptions import LayerConnectionError, WeightInitializationErro
 if TYPE_CHECKING:
     from torchneupy.layers.base import BaseLayer
 
-__all__ = ["Connection", "VariablesView", "build_layers", "make_tensor"]
+__all__ = ["Connection", "VariablesView", "as_array", "build_layers", "make_tensor"]
 
 #: A layer and the shapes of its inputs.
 Connection: TypeAlias = "tuple[BaseLayer, Sequence[TensorShape]]"
 
 
 class VariablesView(Mapping[str, torch.Tensor]):
-    """A layer's variables by name, in the order of their creation, read from the layer at each access."""
+    """A layer's variables by name, in the order of their creation, read from the layer at each access.
+
+    After those that the layer has asked for come the parameters and buffers that it has besides, as any ``nn.Module``,
+    under their names there.
+    """
 
     def __init__(self, layer: BaseLayer) -> None:
         self._layer = layer
 
+    def _entries(self) -> dict[str, torch.Tensor]:
+        layer, keys = self._layer, self._layer._variable_keys
+        # Where it was parametrised or pruned, the attribute gives the value in use.
+        entries: dict[str, torch.Tensor] = {name: getattr(layer, key) for name, key in keys.items()}
+        known = {id(tensor) for tensor in entries.values()}
+        others = dict(chain(layer.named_parameters(), layer.named_buffers()))
+        entries.update((n, t) for n, t in others.items() if id(t) not in known and not is_origin(n, keys))
+        return entries
+
     def __getitem__(self, name: str) -> torch.Tensor:
-        key = self._layer._variable_keys[name]
-        for slots in (self._layer._parameters, self._layer._buffers):
-            found = slots.get(key)
-            if found is not None:
-                return found
-        # Parametrised or pruned: the attribute gives the value in use.
-        return getattr(self._layer, key)  # type: ignore[no-any-return]
+        return self._entries()[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._layer._variable_keys)
+        return iter(self._entries())
 
     def __len__(self) -> int:
-        return len(self._layer._variable_keys)
+        return len(self._entries())
 
     def __repr__(self) -> str:
         return f"{{{', '.join(f'{name!r}: <Variable shape={tuple(self[name].shape)}>' for name in self)}}}"
+
+
+def is_origin(name: str, keys: Mapping[str, str]) -> bool:
+    """Whether ``parametrize`` or ``prune`` compute a variable from this tensor."""
+    first = name.split(".", maxsplit=1)[0]
+    return first == "parametrizations" or any(name in (f"{key}_orig", f"{key}_mask") for key in keys.values())
+
+
+def as_array(tensor: torch.Tensor) -> Any:
+    """A tensor as an array; numpy has no bfloat16, whose values float32 holds."""
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
 
 def make_tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
@@ -74,8 +95,10 @@ def make_tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
         value, is_drawn = init.Constant(float(value)).sample(shape), True
     if not isinstance(value, torch.Tensor):
         try:
-            value, is_drawn = torch.tensor(np.asarray(value), dtype=torch.get_default_dtype()), True
-        except TypeError as error:
+            # Torch takes neither every type of numpy's nor every layout, and a variable is contiguous.
+            array = np.ascontiguousarray(value, dtype=np.float64).reshape(np.shape(value))
+            value, is_drawn = torch.tensor(array, dtype=torch.get_default_dtype()), True
+        except (TypeError, ValueError) as error:
             raise TypeError(f"Cannot create variable `{where}` from {value!r}: {error}") from error
     if tuple(value.shape) != shape:
         raise LayerConnectionError(
@@ -85,7 +108,8 @@ def make_tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
     tensor: torch.Tensor = value
     if is_drawn or isinstance(tensor, nn.Parameter):
         return tensor
-    return tensor.detach().to(device=torch.get_default_device(), dtype=torch.get_default_dtype(), copy=True)
+    kind: dict[str, Any] = {"device": torch.get_default_device(), "dtype": torch.get_default_dtype()}
+    return tensor.detach().to(**kind, copy=True, memory_format=torch.contiguous_format)
 
 
 def known_shape(layer: BaseLayer, name: str, shape: Any, value: Any) -> tuple[int, ...]:
@@ -145,7 +169,7 @@ def settle(layer: BaseLayer) -> None:
     aliases = [(k, v) for place in places for k, v in place.items() if id(v) in names and k not in taken]
     for alias, tensor in aliases:
         name = names[id(tensor)]
-        if keys[name] == name and name not in layer.options:
+        if keys[name] == name:
             for place in places:
                 place.pop(name, None)
             keys[name] = alias
@@ -204,7 +228,7 @@ def verify(layer: BaseLayer, shapes: Sequence[TensorShape]) -> None:
     finally:
         before.restore()
     for name, shape in wanted.items():
-        present = layer.variables.get(name)
+        present = layer.variables.get(name) if name in layer._variable_keys else None
         if present is None or tuple(present.shape) != shape:
             raise LayerConnectionError(
                 f"Cannot connect layer `{layer.name}` to an input of shape {', '.join(map(str, shapes))}: its variable "
@@ -266,12 +290,17 @@ def build_layers(connections: Iterable[Connection]) -> None:
         raise
 
 
-def sample_into(variable: torch.Tensor, value: Any, where: str) -> Callable[[], None]:
+def sample_into(layer: BaseLayer, name: str, value: Any) -> Callable[[], None]:
     """Prepare new values for a variable that exists; the function returned writes them."""
-    fresh = make_tensor(value, tuple(variable.shape), where)
+    key = layer._variable_keys[name]
+    variable = getattr(layer, key)
+    fresh = make_tensor(value, tuple(variable.shape), f"layer/{layer.name}/{name}").detach()
 
     def write() -> None:
+        if parametrize.is_parametrized(layer, key):
+            setattr(layer, key, fresh)
+            return
         with torch.no_grad():
-            variable.copy_(fresh)
+            layer._parameters.get(f"{key}_orig", variable).copy_(fresh)
 
     return write

@@ -1,0 +1,768 @@
+"""Variables of layers: when they are made and of what, and that a composition that fails makes none."""
+
+import copy
+import gc
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from torchneupy import init
+from torchneupy.core.properties import ParameterProperty
+from torchneupy.core.shape import TensorShape
+from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
+from torchneupy.layers import (
+    BaseLayer,
+    Concatenate,
+    Dropout,
+    Elementwise,
+    Identity,
+    Input,
+    LayerGraph,
+    Linear,
+    PRelu,
+    Relu,
+    Softmax,
+    as_layer,
+    join,
+    parallel,
+)
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def state_of(*layers):
+    """What a failed composition must leave as it was, with the values that might be overwritten."""
+
+    def values(tensors):
+        return {key: None if value is None else value.tolist() for key, value in tensors.items()}
+
+    return [
+        {
+            "text": repr(layer),
+            "shape": layer.input_shape,
+            "built": layer.is_built,
+            "variables": list(layer.variables),
+            "parameters": values(layer._parameters),
+            "buffers": values(layer._buffers),
+            "children": list(layer._modules),
+            "attributes": sorted(vars(layer)),
+        }
+        for layer in layers
+    ]
+
+
+class Custom(BaseLayer):
+    """A layer whose variables are made by a function that is given to it."""
+
+    def __init__(self, create, name=None):
+        self.create = create
+        super().__init__(name=name)
+
+    def get_output_shape(self, input_shape):
+        return input_shape
+
+    def create_variables(self, input_shape):
+        self.create(self, input_shape)
+
+    def output(self, x):
+        return x
+
+
+def shapes_of(layer):
+    return [(name, tuple(variable.shape)) for name, variable in layer.variables.items()]
+
+
+# When
+
+
+def test_connecting_makes_the_variables():
+    relu, softmax = Relu(5), Softmax(2)
+    assert not relu.is_built and relu.weight is None and len(relu.variables) == 0
+    network = Input(3) >> relu >> softmax
+    assert relu.is_built and network.is_built
+    assert [tuple(p.shape) for p in network.parameters()] == [(3, 5), (5,), (5, 2), (2,)]
+    assert all(isinstance(p, nn.Parameter) and p.requires_grad and p.is_leaf for p in network.parameters())
+
+
+def test_layers_before_the_input_is_known_wait_for_it():
+    body = Relu(5, name="a") >> Relu(4, name="b")
+    a, b = body
+    # What "b" needs is known, since "a" has a width of its own.
+    assert not a.is_built and b.weight.shape == (5, 4) and not body.is_built
+    weight = b.weight
+    network = Input(3) >> body
+    assert a.weight.shape == (3, 5) and b.weight is weight and network.is_built and body.is_built
+
+
+@pytest.mark.parametrize(
+    ("source", "make"),
+    [
+        (lambda: Input(None), lambda: Relu(5)),
+        (lambda: Input(None), PRelu),
+        (lambda: Input((None, 3)), lambda: PRelu(alpha_axes=(1, 2))),
+        (Identity, lambda: Relu(5)),
+        (lambda: Input(None), lambda: Custom(lambda layer, shape: layer.variable(1, "w", shape=shape[1:]))),
+        (Identity, lambda: Custom(lambda layer, shape: layer.variable(1, "w", shape=(shape[1],)))),
+        # A layer of one's own may stumble over what is unknown in its own way.
+        (lambda: Input(None), lambda: Custom(lambda layer, shape: layer.variable(1, "w", shape=(shape[1] * 2,)))),
+        (lambda: Input(None), lambda: Custom(lambda layer, shape: torch.zeros(shape[1]))),
+    ],
+    ids=str,
+)
+def test_an_unknown_size_means_not_yet(source, make):
+    layer = make()
+    before = state_of(layer)
+    network = join(source(), layer)
+    assert not layer.is_built and not network.is_built and len(layer.variables) == 0
+    assert list(network.state_dict()) == [] and state_of(layer) == before
+    with pytest.raises(WeightInitializationError, match=rf"`{layer.name}`"):
+        network.create_variables()
+
+
+def test_what_is_known_is_enough_where_no_more_is_needed():
+    layer = PRelu(alpha_axes=-1)
+    network = Input((None, None, 3)) >> layer
+    assert network.is_built and layer.alpha.shape == (3,)
+
+
+def test_a_layer_that_waited_is_built_where_its_shape_is_known():
+    layer = Relu(5)
+    first = Input(None) >> layer
+    second = Input(10) >> layer
+    assert layer.weight.shape == (10, 5) and first.is_built and second.is_built
+    assert_close(first(torch.ones(1, 10)), second(torch.ones(1, 10)))
+
+
+def test_nothing_is_made_by_a_call():
+    network = Input(None) >> Relu(5, name="waits")
+    with pytest.raises(WeightInitializationError, match=r"`waits` has no variables yet.*number of input features"):
+        network(torch.ones(2, 3))
+    assert not network.is_built
+
+
+def test_a_layer_without_variables_is_always_built():
+    assert Identity().is_built and Dropout(0.1).is_built and Concatenate().is_built
+    assert (Identity() >> Relu()).is_built
+
+
+@pytest.mark.parametrize("make", [Relu, Linear, lambda: Softmax(None)])
+def test_an_activation_alone_has_no_variables_to_wait_for(make):
+    layer = make()
+    assert layer.is_built and len(layer.variables) == 0
+    assert_close(layer(torch.ones(1, 1)), torch.ones(1, 1))
+
+
+# Of what
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "weight",
+    [
+        init.HeNormal(),
+        0.5,
+        np.ones((3, 2)),
+        np.ones((3, 2), "float32"),
+        np.ones((3, 2), int),
+        torch.ones(3, 2).double(),
+    ],
+    ids=["initializer", "number", "float64", "float32", "int", "tensor"],
+)
+def test_variables_have_the_default_dtype_at_the_moment_of_connection(dtype, weight):
+    layer = Linear(2, weight=weight)
+    with default_dtype(dtype):
+        join(Input(3), layer)
+    assert layer.weight.dtype == layer.bias.dtype == dtype and isinstance(layer.weight, nn.Parameter)
+
+
+def test_on_the_meta_device_nothing_is_drawn():
+    before = torch.get_rng_state()
+    with torch.device("meta"):
+        network = Input(3) >> Relu(4) >> PRelu(5, weight=init.Orthogonal()) >> Linear(2, weight=np.ones((5, 2)))
+    assert {p.device.type for p in network.parameters()} == {"meta"}
+    assert network.output_shape == (None, 2) and len(list(network.parameters())) == 7
+    assert torch.equal(torch.get_rng_state(), before)
+    real = network.to_empty(device="cpu")
+    other = join(Input(3), Relu(4), PRelu(5), Linear(2))
+    real.load_state_dict(other.state_dict())
+    x = torch.rand(6, 3)
+    assert_close(real(x), other(x), rtol=0, atol=0)
+
+
+@pytest.mark.cuda
+def test_on_cuda_variables_have_the_values_of_the_cpu():
+    def build():
+        return Input(3) >> Relu(4, weight=init.HeNormal(seed=0)) >> Linear(2, weight=np.ones((4, 2)))
+
+    with torch.device("cuda"):
+        there = build()
+    assert {p.device.type for p in there.parameters()} == {"cuda"}
+    assert_close([p.cpu() for p in there.parameters()], list(build().parameters()), rtol=0, atol=0)
+
+
+def build_branches():
+    return Input(3) >> (Relu(4) | Relu(5) >> Linear(4)) >> Elementwise() >> PRelu(2, alpha=init.Uniform(0, 1))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        build_branches,
+        lambda: join(Input(3), Relu(4), Relu(5), Linear(2)),
+        lambda: Input(3) >> (Relu(4) >> Relu(5) >> Linear(2)),
+        lambda: join(Input(3), nn.Linear(3, 4), Relu(2)),
+    ],
+)
+def test_manual_seed_reproduces_a_network(build):
+    torch.manual_seed(3)
+    first = build().state_dict()
+    torch.manual_seed(3)
+    second = build().state_dict()
+    assert_close(dict(second), dict(first), rtol=0, atol=0)
+    assert any(not torch.equal(build().state_dict()[key], value) for key, value in first.items())
+
+
+def test_variables_are_drawn_in_topological_order():
+    torch.manual_seed(0)
+    expected = [
+        init.HeNormal(gain=2).sample((3, 4)),
+        init.HeNormal(gain=2).sample((3, 5)),
+        init.HeNormal().sample((9, 2)),
+    ]
+    torch.manual_seed(0)
+    network = join(Input(3), Relu(4) | Relu(5), Concatenate(), Linear(2))
+    weights = [p for name, p in network.named_parameters() if name.endswith("weight")]
+    assert_close(weights, expected, rtol=0, atol=0, check_dtype=True)
+
+
+def test_connecting_again_draws_nothing():
+    network = Input(3) >> Relu(4)
+    before = torch.get_rng_state()
+    values = copy.deepcopy(network.state_dict())
+    join(network, Dropout(0.5))
+    join(Input(3), network.layers[1])
+    network.end(network.layers[1])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert_close(dict(network.state_dict()), dict(values), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: np.ones((3, 2), "float32"), lambda: torch.ones(3, 2)], ids=["array", "tensor"]
+)
+def test_what_is_given_is_copied(make):
+    given = make()
+    first, second = Linear(2, weight=given), Linear(2, weight=given)
+    join(Input(3), first)
+    join(Input(3), second)
+    given[:] = 7
+    with torch.no_grad():
+        second.weight.mul_(2)
+    assert_close([first.weight, second.weight], [torch.ones(3, 2), torch.full((3, 2), 2.0)], check_dtype=True)
+
+
+VALUES = np.arange(6.0).reshape(3, 2)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.asfortranarray(VALUES),
+        VALUES.copy(),
+        np.ascontiguousarray(VALUES[::-1])[::-1],  # a negative stride, which torch does not take
+        VALUES.astype(">f4"),  # the byte order of other machines, as files have it
+        VALUES.astype(np.longdouble),
+        VALUES.astype(np.float16),
+        VALUES.view(np.matrix),
+    ],
+    ids=["columns first", "plain", "reversed", "big-endian", "longdouble", "half", "matrix"],
+)
+def test_an_array_of_any_layout_can_be_given(given):
+    # What is kept is contiguous: FSDP2, for one, takes no other parameters.
+    given.setflags(write=False)
+    layer = Linear(2, weight=given)
+    join(Input(3), layer)
+    assert layer.weight.is_contiguous() and layer.weight.dtype == torch.float32
+    assert_close(layer.weight.detach(), torch.arange(6.0).reshape(3, 2))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        torch.arange(6.0).reshape(3, 2).T.contiguous().T,
+        torch.arange(12.0).reshape(3, 4)[:, :2] - torch.tensor([[0.0], [2], [4]]),
+        torch.arange(6.0).reshape(3, 2).T.to(torch.float64).contiguous().T,
+        torch.arange(6.0).repeat_interleave(2)[::2].reshape(3, 2),
+    ],
+    ids=["transposed", "part", "transposed float64", "strided"],
+)
+def test_a_tensor_of_any_layout_can_be_given(given):
+    layer = Linear(2, weight=given)
+    join(Input(3), layer)
+    assert layer.weight.is_contiguous() and layer.weight.dtype == torch.float32
+    assert_close(layer.weight.detach(), torch.arange(6.0).reshape(3, 2))
+
+
+def test_a_tensor_that_wants_gradients_is_copied_too():
+    given = torch.ones(3, 2, requires_grad=True)
+    layer = Linear(2, weight=given)
+    network = Input(3) >> layer
+    network(torch.ones(1, 3)).sum().backward()
+    assert layer.weight.grad is not None and given.grad is None and layer.weight is not given
+
+
+def test_a_parameter_is_shared():
+    shared = nn.Parameter(torch.ones(3, 3))
+    network = Input(3) >> Linear(3, weight=shared) >> Linear(3, weight=shared)
+    first, second = network.layers[1:]
+    assert first.weight is shared and second.weight is shared
+    assert len(list(network.parameters())) == 3 and len(network.state_dict()) == 4
+    # Each variable once.
+    assert [(layer.name, name) for layer, name in network.variables] == [
+        ("linear-1", "weight"),
+        ("linear-1", "bias"),
+        ("linear-2", "bias"),
+    ]
+    network(torch.ones(1, 3)).sum().backward()
+    assert shared.grad is not None
+
+
+def test_a_parameter_that_does_not_want_gradients_stays_so():
+    frozen = nn.Parameter(torch.ones(3, 2), requires_grad=False)
+    layer = Linear(2, weight=frozen)
+    join(Input(3), layer)
+    assert layer.weight is frozen and not layer.weight.requires_grad
+
+
+def test_given_tensors_are_not_kept_alive():
+    given = torch.ones(3, 2)
+    layer = Linear(2, weight=given)
+    watched = weakref.ref(given)
+    join(Input(3), layer)
+    del given
+    gc.collect()
+    assert watched() is None
+
+
+class Ones(init.Initializer):
+    """Takes the shape alone, and gives an array, as rules written for NeuPy may."""
+
+    def sample(self, shape):  # type: ignore[override]  # that is what is tested
+        return np.ones(shape)
+
+
+def test_a_rule_of_ones_own_may_give_an_array():
+    layer = Linear(2, weight=Ones())
+    network = Input(3) >> layer
+    assert layer.weight.dtype == torch.float32
+    assert_close(network(torch.ones(1, 3)), torch.full((1, 2), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": np.ones((10, 4))}, r"layer/l/weight.*\(10, 4\).*\(10, 5\)"),
+        ({"weight": np.ones((5, 10))}, r"layer/l/weight.*\(5, 10\).*\(10, 5\)"),
+        ({"weight": torch.ones(10)}, r"layer/l/weight.*\(10,\).*\(10, 5\)"),
+        ({"weight": nn.Parameter(torch.ones(10, 4))}, r"layer/l/weight.*\(10, 4\).*\(10, 5\)"),
+        ({"bias": np.ones((5, 1))}, r"layer/l/bias.*\(5, 1\).*\(5,\)"),
+        ({"bias": np.ones(())}, r"layer/l/bias.*\(\).*\(5,\)"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else next(iter(value)) + str(next(iter(value.values())).shape),
+)
+@pytest.mark.parametrize("connect", [lambda a, b: a >> b, join, lambda a, b: LayerGraph([(a, [b])])])
+def test_a_wrong_shape_is_refused_at_the_connection(options, message, connect):
+    layer = Linear(5, **options, name="l")
+    before, random = state_of(layer), torch.get_rng_state()
+    with pytest.raises(LayerConnectionError, match=message):
+        connect(Input(10), layer)
+    assert state_of(layer) == before
+    assert torch.equal(torch.get_rng_state(), random)
+    # It is good where it fits, if it does anywhere.
+    assert (Input(10) >> Linear(5, name="l")).is_built
+
+
+@pytest.mark.parametrize("value", ["text", [[1, 2]], {}, object()], ids=repr)
+def test_a_variable_of_ones_own_has_to_be_made_of_something(value):
+    layer = Custom(lambda layer, shape: layer.variable(value, "w", shape=(2,)), name="l")
+    before = state_of(layer)
+    with pytest.raises((TypeError, ValueError)) as caught:
+        join(Input(3), layer)
+    assert "layer/l/w" in str(caught.value) and state_of(layer) == before
+
+
+# Failures
+
+
+def break_at_the_end(layer, shape):
+    layer.variable(init.Normal(), "w", shape=(3,))
+    layer.note = "half done"
+    layer.words.append("b")
+    layer.extra = nn.Linear(2, 2)
+    layer.register_buffer("more", torch.ones(2))
+    raise OSError("disk is full")
+
+
+class Breaks(Custom):
+    def __init__(self, name=None):
+        super().__init__(break_at_the_end, name=name)
+        self.words = ["a"]
+
+
+@pytest.mark.parametrize(
+    ("connect", "error", "message"),
+    [
+        (lambda body: join(Input(3), *body, Breaks(name="broken")), OSError, "disk is full"),
+        (lambda body: parallel([Input(3), *body], [Input(4), Breaks(name="broken")]), OSError, "disk is full"),
+        (
+            lambda body: join(Input(3), *body, Linear(2, weight=np.ones((9, 9)), name="l")),
+            LayerConnectionError,
+            "layer/l/w",
+        ),
+        (
+            lambda body: join(Input(3), *body, Linear(2), Linear(2, bias=np.ones(9), name="l")),
+            LayerConnectionError,
+            "layer/l/b",
+        ),
+        (lambda body: join(Input(3), *body, Input(7, name="x")), LayerConnectionError, r"`x`.*\(\?, 5\).*\(\?, 7\)"),
+        (lambda body: join(Input((3, 3)), *body), LayerConnectionError, r"2 dimensions.*got 3.*\(\?, 3, 3\)"),
+    ],
+)
+def test_a_composition_that_fails_changes_no_layer_and_draws_nothing(connect, error, message):
+    body = [Relu(4), PRelu(5)]
+    before, random = state_of(*body), torch.get_rng_state()
+    with pytest.raises(error, match=message):
+        connect(body)
+    assert state_of(*body) == before
+    assert not any(layer.is_built for layer in body)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert join(Input(3), *body).is_built
+
+
+def test_a_layer_that_fails_half_way_is_as_before():
+    layer = Breaks(name="broken")
+    before = state_of(layer)
+    with pytest.raises(OSError, match="disk is full") as caught:
+        join(Input(3), layer)
+    assert any("`broken`" in note for note in caught.value.__notes__)
+    assert state_of(layer) == before
+    assert layer.words == ["a"] and not hasattr(layer, "note") and not hasattr(layer, "extra")
+    assert list(layer.state_dict()) == []
+
+
+def test_layers_that_have_variables_keep_them_when_a_composition_fails():
+    layer = Relu(4, name="built")
+    network = Input(3) >> layer
+    before = state_of(layer)
+    weight = layer.weight
+    with pytest.raises(LayerConnectionError, match="layer/l/weight"):
+        network >> Linear(2, weight=np.ones((9, 9)), name="l")
+    assert layer.weight is weight
+    assert state_of(layer) == before
+    assert [child.name for child in network] == ["input-1", "built"]
+
+
+def test_an_interruption_rolls_back_too():
+    def interrupt(layer, shape):
+        layer.variable(1, "w", shape=(3,))
+        raise KeyboardInterrupt
+
+    first, second = Relu(3), Custom(interrupt)
+    before = state_of(first, second)
+    with pytest.raises(KeyboardInterrupt):
+        join(Input(3), first, second)
+    assert state_of(first, second) == before
+
+
+# A layer in two networks
+
+
+def test_a_layer_in_two_networks_has_one_set_of_variables():
+    relu = Relu(5)
+    first, second = Input(10) >> relu, Input(10) >> relu >> Softmax(2)
+    assert dict(first.named_parameters())["relu-1.weight"] is dict(second.named_parameters())["relu-1.weight"]
+    with torch.no_grad():
+        relu.weight.zero_()
+    assert_close(first(torch.ones(1, 10)), torch.zeros(1, 5))
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [
+        lambda relu: Input(9, name="x") >> relu,
+        lambda relu: join(Input(9, name="x"), relu),
+        lambda relu: LayerGraph([(Input(9, name="x"), [relu])]),
+        lambda relu: Input(9) >> Identity(name="x") >> relu >> Softmax(2),
+    ],
+)
+def test_a_layer_is_not_connected_where_its_variables_would_have_another_shape(connect):
+    relu = Relu(5, name="shared")
+    first = Input(10) >> relu
+    before, random = state_of(relu), torch.get_rng_state()
+    with pytest.raises(LayerConnectionError, match=r"`x` to layer `shared`.*\(\?, 9\).*\(\?, 10\)"):
+        connect(relu)
+    assert state_of(relu) == before
+    assert torch.equal(torch.get_rng_state(), random) and first(torch.ones(1, 10)).shape == (1, 5)
+
+
+def test_a_network_that_waits_is_refused_where_a_layer_has_got_another_width_since():
+    relu = Relu(5, name="shared")
+    waits = Identity() >> relu
+    join(Input(10), relu)
+    with pytest.raises(LayerConnectionError, match=r"`shared`.*\(\?, 9\).*\(\?, 10\)"):
+        Input(9) >> waits
+    assert (Input(10) >> waits).is_built
+
+
+def test_a_nested_network_is_refused_where_its_variables_would_have_another_shape():
+    inner = Relu(5, name="shared") >> Relu(3)
+    nested = as_layer(inner)
+    join(Input(10), nested)
+    weight = inner.layers[0].weight
+    with pytest.raises(LayerConnectionError, match=r"(?s)`shared`.*9.*10|`shared`.*10.*9"):
+        Input(9) >> nested
+    assert inner.layers[0].weight is weight and weight.shape == (10, 5)
+
+
+def make_scale(layer, shape):
+    layer.variable(1, "scale", shape=shape[-1:])
+
+
+def test_a_layer_of_ones_own_is_refused_where_its_variables_would_have_another_shape():
+    layer = Custom(make_scale, name="own")
+    join(Input(3), layer)
+    before, variable = state_of(layer), layer.variables["scale"]
+    with pytest.raises(LayerConnectionError, match=r"`own`.*\(\?, 4\).*`scale` has shape \(3,\), and \(4,\)"):
+        join(Input(4), layer)
+    assert layer.variables["scale"] is variable
+    assert state_of(layer) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "first", "second"),
+    [
+        (PRelu, (4, 4, 3), (7, 5, 3)),
+        (PRelu, (4, 3), (3,)),
+        (PRelu, (4, 3), (None, 3)),
+        (lambda: Custom(make_scale), (4, 4, 3), (9, 3)),
+        (Relu, (4, 3), (5,)),
+    ],
+)
+def test_another_spatial_size_is_fine(make, first, second):
+    layer = make()
+    one = Input(first) >> layer
+    variables = dict(layer.variables)
+    two = Input(second) >> layer
+    assert all(layer.variables[name] is variable for name, variable in variables.items())
+    assert (one.output_shape, two.output_shape) == ((None, *first), (None, *second))
+
+
+def test_variables_are_not_made_again_by_create_variables():
+    n_calls = []
+
+    def create(layer, shape):
+        n_calls.append(shape)
+        layer.scale = layer.variable(init.Normal(), "scale", shape=(3,))
+
+    layer = Custom(create)
+    join(Input((4, 3)), layer)
+    scale = layer.scale
+    join(Input((5, 3)), layer)
+    assert layer.scale is scale is layer.variables["scale"] and len(n_calls) == 2
+    assert list(layer.state_dict()) == ["scale"]
+
+
+# The view
+
+
+def test_variables_are_in_the_order_of_creation():
+    assert shapes_of(join(Input(3), PRelu(2))[1]) == [("weight", (3, 2)), ("bias", (2,)), ("alpha", (2,))]
+
+    def create(layer, shape):
+        layer.variable(1, "b", shape=(1,), trainable=False)
+        layer.variable(1, "a", shape=(2,))
+        layer.variable(1, "c", shape=(3,), trainable=False)
+
+    network = Input(3) >> Custom(create, name="l")
+    assert shapes_of(network.layers[1]) == [("b", (1,)), ("a", (2,)), ("c", (3,))]
+    assert [(layer.name, name) for layer, name in network.variables] == [("l", "b"), ("l", "a"), ("l", "c")]
+    assert network.n_parameters == 6
+
+
+def test_a_variable_made_twice_replaces_the_first():
+    def create(layer, shape):
+        layer.variable(1, "my_w", shape=(2,))
+        layer.variable(np.ones((2, 2)), "b", shape=(2, 2), trainable=False)
+        layer.variable(3, "my_w", shape=(1,))
+
+    layer = Custom(create)
+    join(Input(2), layer)
+    assert shapes_of(layer) == [("my_w", (1,)), ("b", (2, 2))]
+    assert_close(layer.variables["my_w"].detach(), torch.tensor([3.0]))
+    assert sorted(layer.state_dict()) == ["b", "my_w"]
+    join(Input(2), layer)
+
+
+def test_variables_are_a_live_view():
+    layer = Custom(lambda layer, shape: layer.variable(2, "scale", shape=(3,), trainable=False))
+    network = Input(3) >> Linear(3) >> layer
+    view = layer.variables
+    network.double()
+    assert view["scale"] is layer.variables["scale"] is layer._buffers["scale"]
+    assert view["scale"].dtype == torch.float64
+    linear = network.layers[1]
+    weights = linear.variables
+    linear.weight = nn.Parameter(torch.zeros(3, 3))
+    assert weights["weight"] is linear.weight
+    assert network.variables[linear, "weight"] is linear.weight
+
+
+def test_the_view_is_a_mapping_that_cannot_be_assigned_to():
+    layer = Linear(2, name="l")
+    view = layer.variables
+    assert len(view) == 0 and list(view) == []
+    join(Input(3), layer)
+    assert list(view) == ["weight", "bias"] and "weight" in view and "nope" not in view and view.get("nope") is None
+    assert repr(view) == "{'weight': <Variable shape=(3, 2)>, 'bias': <Variable shape=(2,)>}"
+    with pytest.raises(KeyError, match="nope"):
+        _ = view["nope"]
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        view["weight"] = nn.Parameter(torch.ones(3, 2))  # type: ignore[index]
+
+
+# Buffers and attributes
+
+
+def assign_to_w(trainable):
+    def create(layer, shape):
+        layer.w = layer.variable(init.Normal(), name="weight", shape=(3,), trainable=trainable)
+
+    return create
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_variable_assigned_to_another_attribute_is_registered_once(trainable):
+    layer = Custom(assign_to_w(trainable), name="l")
+    network = Input(3) >> layer
+    registered = dict(network.named_parameters() if trainable else network.named_buffers())
+    assert list(network.state_dict()) == list(registered) == ["l.w"]
+    assert registered["l.w"] is layer.w is layer.variables["weight"] and list(layer.variables) == ["weight"]
+    assert isinstance(layer.w, nn.Parameter) == trainable and layer.w.requires_grad == trainable
+    other = Input(3) >> Custom(assign_to_w(trainable), name="l")
+    other.load_state_dict(network.state_dict())
+    assert torch.equal(other.layers[1].w, layer.w)
+    twin = copy.deepcopy(network)
+    assert list(twin.state_dict()) == ["l.w"] and twin.layers[1].variables["weight"] is twin.layers[1].w
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("attribute", ["weight", "w", None])
+def test_a_variable_moves_with_its_layer_under_any_attribute(attribute, trainable):
+    def create(layer, shape):
+        variable = layer.variable(init.Normal(), "weight", shape=(3,), trainable=trainable)
+        if attribute is not None:
+            setattr(layer, attribute, variable)
+
+    layer = Custom(create)
+    network = Input(3) >> layer
+    network.to(torch.float64)
+    assert layer.variables["weight"].dtype == torch.float64
+    network.to("meta")
+    assert layer.variables["weight"].device.type == "meta"
+    network.to_empty(device="cpu")
+    assert layer.variables["weight"].device.type == "cpu" and layer.variables["weight"].shape == (3,)
+    key = attribute or "weight"
+    assert list(layer.state_dict()) == [key] and layer.variables["weight"] is getattr(layer, key)
+    assert len(list(network.parameters())) == trainable and len(list(network.buffers())) == (not trainable)
+
+
+class Declared(BaseLayer):
+    """Its variables are options; one of them is assigned to another attribute too."""
+
+    weight = ParameterProperty()
+    mean = ParameterProperty()
+
+    def __init__(self, weight=2, mean=3, name=None):
+        self.specify(weight=weight, mean=mean)
+        super().__init__(name=name)
+
+    def get_output_shape(self, input_shape):
+        return input_shape
+
+    def create_variables(self, input_shape):
+        self.w = self.variable(None, name="weight", shape=(3,))
+        self.variable(None, name="mean", shape=(3,), trainable=False)
+
+    def output(self, x):
+        return x * self.w + self.mean
+
+
+def test_an_option_that_is_not_trained_is_a_buffer():
+    layer = Declared(name="l")
+    network = Input(3) >> layer
+    assert layer.mean is dict(network.named_buffers())["l.mean"] and not layer.mean.requires_grad
+    assert repr(layer) == "Declared(weight=Constant(2), mean=Constant(3), name='l')"
+    assert_close(network(torch.ones(1, 3)), torch.full((1, 3), 5.0))
+    layer.set_params(mean=4)
+    assert_close(network(torch.ones(1, 3)), torch.full((1, 3), 6.0))
+
+
+def test_an_option_assigned_to_another_attribute_is_registered_once():
+    layer = Declared(name="l")
+    network = Input(3) >> layer
+    assert layer.w is layer.variables["weight"] and layer.weight is layer.w
+    assert len(network.state_dict()) == 2 and len(list(network.parameters())) == 1
+
+
+@pytest.mark.parametrize("name", ["output", "training", "variables", "name", "a.b", "", "forward", "input_shape"])
+def test_a_variable_cannot_take_the_place_of_an_attribute(name):
+    layer = Custom(lambda layer, shape: layer.variable(1, name, shape=(2,)), name="l")
+    before = state_of(layer)
+    with pytest.raises(KeyError, match=rf"layer `l`.*{name!r}"):
+        join(Input(3), layer)
+    assert state_of(layer) == before
+
+
+def test_the_shape_may_be_left_out_where_the_value_has_one():
+    def create(layer, shape):
+        layer.variable(np.ones((2, 3)), "array")
+        layer.variable(torch.ones(4), "tensor")
+
+    layer = Custom(create)
+    join(Input(3), layer)
+    assert shapes_of(layer) == [("array", (2, 3)), ("tensor", (4,))]
+
+
+@pytest.mark.parametrize("shape", [(2, 3), [2, 3], TensorShape([2, 3]), torch.Size([2, 3]), (np.int64(2), 3)])
+def test_a_shape_may_be_given_in_any_form(shape):
+    layer = Custom(lambda layer, _: layer.variable(1, "w", shape=shape))
+    join(Input(3), layer)
+    assert shapes_of(layer) == [("w", (2, 3))]
+
+
+def test_variable_gives_back_what_it_has_made():
+    made = {}
+
+    def create(layer, shape):
+        made["a"] = layer.variable(1, "a", shape=(2,))
+        made["b"] = layer.variable(init.Uniform(), "b", shape=(2,), trainable=False)
+
+    layer = Custom(create)
+    join(Input(3), layer)
+    assert dict(layer.variables) == made
+    assert isinstance(made["a"], nn.Parameter) and not isinstance(made["b"], nn.Parameter)
