@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple, Self
 
-from torchneupy.core.properties import Declaration, WithdrawProperty
+from torchneupy.core.declarations import Declaration, WithdrawProperty
 
 __all__ = ["BaseConfigurable", "Configurable", "Option"]
 

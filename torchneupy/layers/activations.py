@@ -9,7 +9,8 @@ import torch
 from torch.nn import functional
 
 from torchneupy import init
-from torchneupy.core.properties import IntProperty, NumberProperty, ParameterProperty, TypedListProperty, as_tuple
+from torchneupy.core.declarations import as_tuple
+from torchneupy.core.properties import IntProperty, NumberProperty, ParameterProperty, TypedListProperty
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers.base import BaseLayer

@@ -20,7 +20,6 @@ from torchneupy.layers.modes import in_mode
 from torchneupy.layers.operators import BaseGraph
 from torchneupy.layers.prediction import predict
 from torchneupy.layers.running import (
-    Step,
     has_its_own_call,
     is_traced,
     nobody_watches_calls,
@@ -28,6 +27,7 @@ from torchneupy.layers.running import (
     run_chain,
     walk,
 )
+from torchneupy.layers.structure import Structure
 from torchneupy.layers.variables import Connection
 
 __all__ = ["LayerGraph"]
@@ -48,7 +48,7 @@ def variables_of(layer: Any) -> Mapping[str, torch.Tensor]:
     return {**dict(layer.named_parameters()), **dict(layer.named_buffers())}
 
 
-class LayerGraph(BaseGraph, nn.Module):
+class LayerGraph(BaseGraph, Structure):
     """A network of layers, which is an ``nn.Module`` whose children are the layers.
 
     Made by ``>>``, ``|``, ``join`` and ``parallel``; seldom by this class itself.
@@ -87,18 +87,6 @@ class LayerGraph(BaseGraph, nn.Module):
     >>> network.end("hidden")
     (?, 10) -> [... 2 layers ...] -> (?, 5)
     """
-
-    _forward: dict[str, tuple[str, ...]]
-    _sources: dict[str, tuple[str, ...]]
-    _shapes: dict[str, TensorShape]
-    _inputs: tuple[str, ...]
-    _outputs: tuple[str, ...]
-    _numbers: dict[str, int]
-    _in_order: bool
-    _n_edges: int
-    _chain: tuple[str, ...]
-    _plan: list[Step]
-    _expected: list[tuple[int | None, tuple[int | None, ...]]]
 
     def __init__(self, forward_graph: Any = None) -> None:
         super().__init__()
@@ -143,51 +131,7 @@ class LayerGraph(BaseGraph, nn.Module):
             _expected=[(shape.ndims, tuple(shape[1:]) if shape else ()) for shape in shapes],
         )
 
-    # Structure
-
-    @property
-    def layers(self) -> list[Any]:
-        return [self._modules[key] for key in self._sources]
-
-    @property
-    def input_layers(self) -> list[Any]:
-        return [self._modules[key] for key in self._inputs]
-
-    @property
-    def output_layers(self) -> list[Any]:
-        return [self._modules[key] for key in self._outputs]
-
-    @property
-    def forward_graph(self) -> dict[Any, list[Any]]:
-        """For each layer the layers that it feeds, in the order in which they entered the network."""
-        modules = self._modules
-        return {modules[key]: [modules[target] for target in targets] for key, targets in self._forward.items()}
-
-    @property
-    def backward_graph(self) -> dict[Any, list[Any]]:
-        """For each layer the layers that feed it, in the order of its inputs."""
-        modules = self._modules
-        return {modules[key]: [modules[source] for source in self._sources[key]] for key in self._forward}
-
-    def is_sequential(self) -> bool:
-        """Whether the layers stand in one row."""
-        return bool(self._chain) or not self._forward
-
-    def layer_names_only(self) -> list[tuple[str, list[str]]]:
-        """Names of the layers and of those that each one feeds, in the order in which they entered the network."""
-        return [(self._name(key), [self._name(t) for t in targets]) for key, targets in self._forward.items()]
-
-    def layer(self, layer_name: str) -> Any:
-        """The layer of a name.
-
-        Raises
-        ------
-        ValueError
-            If the name is no text.
-        NameError
-            If there is no such layer, or more than one.
-        """
-        return self._modules[self._key(layer_name)]
+    # Parts
 
     def end(self, *output_layers: Any) -> LayerGraph:
         """The part of the network that leads to some layers, given themselves or by name. The layers are shared.
@@ -209,55 +153,6 @@ class LayerGraph(BaseGraph, nn.Module):
         layers = self._as_layers()
         part = topology.subgraph(self._forward, keys)
         return LayerGraph([(layers[key], [layers[target] for target in targets]) for key, targets in part.items()])
-
-    def _as_layers(self) -> dict[str, BaseLayer]:
-        modules: dict[str, Any] = self._modules
-        if all([isinstance(modules[key], BaseLayer) for key in self._sources]):  # noqa: C419  # faster as a list
-            return {key: modules[key] for key in self._sources}
-        return {key: as_layer(modules[key]) for key in self._sources}
-
-    def _name(self, key: str) -> str:
-        child = self._modules[key]
-        return child.name if isinstance(child, BaseLayer) else key
-
-    def _key(self, reference: Any) -> str:
-        """The key of a layer that is given by its name."""
-        if not isinstance(reference, str):
-            raise ValueError(f"Layer name expected to be a string, got value {reference!r}")
-        found = [key for key in self._forward if self._name(key) == reference]
-        if not found:
-            raise NameError(f"Cannot find layer with name {reference!r}. Network: {self}")
-        if len(found) > 1:
-            raise NameError(
-                f"Ambiguous layer name `{reference}`. Network has {len(found)} layers with the same name. "
-                f"Layers: {[self._modules[key] for key in found]}"
-            )
-        return found[0]
-
-    def _keys(self, references: Sequence[Any]) -> list[str]:
-        """The keys of layers that are given themselves or by their names."""
-        if not references:
-            raise ValueError(f"Expected at least one layer or name of a layer, got none. Network: {self}")
-        key_of = {self._modules[key]: key for key in self._sources}
-        keys = []
-        for reference in references:
-            if isinstance(reference, str):
-                keys.append(self._key(reference))
-            elif isinstance(reference, nn.Module) and reference in key_of:
-                keys.append(key_of[reference])
-            else:
-                name = getattr(reference, "name", reference)
-                raise ValueError(f"Layer `{name}` is not used in the graph. Graph: {self}, Layer: {reference!r}")
-        return keys
-
-    def __contains__(self, entity: Any) -> bool:
-        return any(child is entity for child in self)
-
-    def __len__(self) -> int:
-        return len(self._sources)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self._modules[key] for key in self._sources)
 
     def __getitem__(self, index: int | slice | str) -> Any:
         """A layer by its place or its name, or the part of the network between two places, which shares the layers.
@@ -284,23 +179,6 @@ class LayerGraph(BaseGraph, nn.Module):
         return self._part(set(keys[index]))
 
     # Shapes
-
-    @property
-    def input_shapes(self) -> list[TensorShape]:
-        # A layer that was replaced by a foreign module has no shapes to tell.
-        return [getattr(layer, "input_shape", TensorShape(None)) for layer in self.input_layers]
-
-    @property
-    def input_shape(self) -> Any:
-        return make_one_if_possible(self.input_shapes)
-
-    @property
-    def output_shape(self) -> Any:
-        return make_one_if_possible([self._shapes[key] for key in self._outputs])
-
-    @property
-    def output_shapes_per_layer(self) -> dict[Any, TensorShape]:
-        return {self._modules[key]: self._shapes[key] for key in self._sources}
 
     def get_output_shape(self, *input_shapes: Any) -> Any:
         """The output shape for other input shapes, one for each input layer.
@@ -462,18 +340,6 @@ class LayerGraph(BaseGraph, nn.Module):
         if kwargs:
             raise TypeError(f"Unknown arguments: {kwargs}")
         return predict(self, in_order_of_layers(self, inputs), batch_size, verbose)
-
-    def _fail_if_empty(self) -> None:
-        if not self._outputs:
-            raise ValueError("The network has no layers, so it cannot be run")
-
-    def _fail_unless_one_each(self, n_inputs: int) -> None:
-        if n_inputs != len(self._inputs):
-            names = ", ".join(self._name(key) for key in self._inputs)
-            raise ValueError(
-                f"Connection has {len(self._inputs)} input layer(s), but {n_inputs} inputs was provided. "
-                f"Input layers: {names or 'none'}"
-            )
 
     # Copies and text
 
