@@ -22,7 +22,7 @@ from torchneupy.layers import (
     as_layer,
     join,
 )
-from torchneupy.layers.running import plan_steps
+from torchneupy.layers.topology import plan_steps
 
 
 def chain():

@@ -14,6 +14,7 @@ from torchneupy.layers.adapters import as_layer
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.draft import Draft
 from torchneupy.layers.network import LayerGraph
+from torchneupy.layers.operators import COMPOSERS
 
 __all__ = ["join", "merge", "parallel", "repeat"]
 
@@ -195,3 +196,4 @@ def repeat(network_or_layer: Any, n: int) -> Any:
     return join(network_or_layer, *copies)
 
 
+COMPOSERS.update(join=join, merge=merge, parallel=parallel)

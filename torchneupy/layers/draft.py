@@ -7,16 +7,14 @@ costs as much as what is added, whatever is there already; ``join`` of n layers 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import naming, topology
 from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.description import describe_graph
+from torchneupy.layers.structure import Structure
 from torchneupy.layers.variables import Connection, build_layers
-
-if TYPE_CHECKING:
-    from torchneupy.layers.network import LayerGraph
 
 __all__ = ["Draft"]
 
@@ -62,7 +60,7 @@ class Draft:
         self.connections: list[Connection] = []
 
     @classmethod
-    def of(cls, operand: BaseLayer | LayerGraph) -> Draft:
+    def of(cls, operand: BaseLayer | Structure) -> Draft:
         """A layer or a network as a draft; the shape of a layer is left open until it is known where it goes."""
         draft = cls()
         if isinstance(operand, BaseLayer):
@@ -234,19 +232,3 @@ class Draft:
             len(self.layers),
             [self.shapes[key] for key in self.outputs],
         )
-
-
-def make_one_if_possible(values: list[Any]) -> Any:
-    """The only element of a list of one, else the list."""
-    return values[0] if len(values) == 1 else values
-
-
-def describe_graph(inputs: list[TensorShape], n_layers: int, outputs: list[TensorShape]) -> str:
-    """A network in one line, as NeuPy shows it."""
-    if not n_layers:
-        return "[empty graph]"
-
-    def text(shapes: list[TensorShape]) -> str:
-        return str(shapes[0]) if len(shapes) == 1 else f"[{', '.join(map(str, shapes))}]"
-
-    return f"{text(inputs)} -> [... {n_layers} layers ...] -> {text(outputs)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +12,14 @@ from torch import nn
 from torch.fx import Proxy
 
 from torchneupy.core.shape import TensorShape
-
-if TYPE_CHECKING:
-    from torchneupy.layers.network import LayerGraph
+from torchneupy.layers.structure import Structure
 
 __all__ = ["in_order_of_layers", "prepare"]
 
 TENSORS = (torch.Tensor, Proxy)
 
 
-def prepare(network: LayerGraph, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def prepare(network: Structure, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Inputs as tensors in the order of the input layers, their shapes checked.
 
     Raises
@@ -52,7 +50,7 @@ def fits(sizes: Sequence[int], expected: Sequence[int | None]) -> bool:
     return all(wanted is None or wanted == size for size, wanted in zip(sizes, expected, strict=True))
 
 
-def in_order_of_layers(network: LayerGraph, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def in_order_of_layers(network: Structure, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Inputs in the order of the input layers, given one by one, or in a dictionary by layer or name.
 
     Raises
@@ -72,7 +70,7 @@ def in_order_of_layers(network: LayerGraph, inputs: tuple[Any, ...]) -> tuple[An
     return inputs
 
 
-def input_key(network: LayerGraph, reference: Any) -> str:
+def input_key(network: Structure, reference: Any) -> str:
     """The key of an input layer that is given itself or by its name."""
     name = getattr(reference, "name", reference)
     if isinstance(reference, str):
@@ -86,7 +84,7 @@ def input_key(network: LayerGraph, reference: Any) -> str:
     return key
 
 
-def as_tensor(network: LayerGraph, index: int, value: Any) -> Any:
+def as_tensor(network: Structure, index: int, value: Any) -> Any:
     """An array-like as a tensor on the network's device, and of its dtype unless it holds indices."""
     if isinstance(value, TENSORS):
         return value

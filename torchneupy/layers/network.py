@@ -14,7 +14,8 @@ from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import reports, topology
 from torchneupy.layers.adapters import as_layer, infer_module_shape
 from torchneupy.layers.base import BaseLayer
-from torchneupy.layers.draft import Draft, describe_graph, make_one_if_possible
+from torchneupy.layers.description import describe_graph, make_one_if_possible
+from torchneupy.layers.draft import Draft
 from torchneupy.layers.inputs import in_order_of_layers, prepare
 from torchneupy.layers.modes import in_mode
 from torchneupy.layers.operators import BaseGraph
@@ -23,7 +24,6 @@ from torchneupy.layers.running import (
     has_its_own_call,
     is_traced,
     nobody_watches_calls,
-    plan_steps,
     run_chain,
     walk,
 )
@@ -126,7 +126,7 @@ class LayerGraph(BaseGraph, Structure):
             _in_order=draft.in_order,
             _n_edges=draft.n_edges,
             _chain=tuple(draft.sources) if is_chain else (),
-            _plan=[] if is_chain else plan_steps(draft.sources, draft.outputs),
+            _plan=[] if is_chain else topology.plan_steps(draft.sources, draft.outputs),
             # What a value has to have: a number of dimensions, and sizes after the batch.
             _expected=[(shape.ndims, tuple(shape[1:]) if shape else ()) for shape in shapes],
         )
@@ -225,11 +225,6 @@ class LayerGraph(BaseGraph, Structure):
     def n_parameters(self) -> int:
         """Number of values in all variables, those that are not trained included."""
         return sum(variable.numel() for variable in self.variables.values())
-
-    @property
-    def is_built(self) -> bool:
-        """Whether all layers have their variables."""
-        return all(getattr(child, "is_built", True) for child in self)
 
     def create_variables(self) -> None:
         """Nothing to do: layers get their variables when they are connected.

@@ -5,25 +5,24 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
-
-if TYPE_CHECKING:
-    from torchneupy.layers.network import LayerGraph
 
 __all__ = ["BaseGraph"]
 
 
-def compose(function: str, *operands: Any) -> Any:
-    """Call one of the functions of ``composition`` on operands that are layers, networks or modules."""
-    # Composing makes networks of layers, and layers carry these operators: only at the call are all of them there.
-    from torchneupy.layers import composition
+#: The functions that compose, which composition.py puts here: it makes networks of layers, and layers have operators.
+COMPOSERS: dict[str, Callable[..., Any]] = {}
 
+
+def compose(function: str, *operands: Any) -> Any:
+    """Call one of the functions that compose, on operands that are layers, networks or modules."""
     if not all(isinstance(operand, nn.Module) for operand in operands):
         return NotImplemented
-    return getattr(composition, function)(*operands)
+    return COMPOSERS[function](*operands)
 
 
 class BaseGraph:
@@ -41,20 +40,20 @@ class BaseGraph:
     the variables that a layer gets when its input shape becomes known.
     """
 
-    def __rshift__(self, other: Any) -> LayerGraph:
-        return compose("join", self, other)  # type: ignore[no-any-return]
+    def __rshift__(self, other: Any) -> Any:
+        return compose("join", self, other)
 
-    def __rrshift__(self, other: Any) -> LayerGraph:
-        return compose("join", other, self)  # type: ignore[no-any-return]
+    def __rrshift__(self, other: Any) -> Any:
+        return compose("join", other, self)
 
-    def __or__(self, other: Any) -> LayerGraph:
-        return compose("parallel", self, other)  # type: ignore[no-any-return]
+    def __or__(self, other: Any) -> Any:
+        return compose("parallel", self, other)
 
-    def __ror__(self, other: Any) -> LayerGraph:
-        return compose("parallel", other, self)  # type: ignore[no-any-return]
+    def __ror__(self, other: Any) -> Any:
+        return compose("parallel", other, self)
 
-    def __gt__(self, other: Any) -> LayerGraph:
-        return _chain.extend(self, other, sys._getframe(1))  # type: ignore[no-any-return]
+    def __gt__(self, other: Any) -> Any:
+        return _chain.extend(self, other, sys._getframe(1))
 
     def __bool__(self) -> bool:
         # Networks have a length, and an empty one would be false.

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from torchneupy.layers.modes import in_mode
+from torchneupy.layers.structure import Structure
 from torchneupy.layers.variables import as_array
-
-if TYPE_CHECKING:
-    from torchneupy.layers.network import LayerGraph
 
 __all__ = ["predict"]
 
@@ -32,7 +30,7 @@ def count_samples(inputs: Sequence[Any]) -> int:
     return int(shapes[0][0])
 
 
-def predict(network: LayerGraph, inputs: Sequence[Any], batch_size: int | None, verbose: bool) -> Any:
+def predict(network: Structure, inputs: Sequence[Any], batch_size: int | None, verbose: bool) -> Any:
     """See :meth:`LayerGraph.predict`; here the inputs are in the order of the input layers."""
     network._fail_if_empty()
     inputs = [value if isinstance(value, torch.Tensor) else np.asarray(value) for value in inputs]

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torchneupy.core.warn import warn_user
 from torchneupy.layers.adapters import ModuleLayer
 from torchneupy.layers.base import BaseLayer, own_class
-
-if TYPE_CHECKING:
-    from torchneupy.layers.network import LayerGraph
+from torchneupy.layers.structure import Structure
 
 __all__ = ["Summary", "draw", "show", "summary", "warn_of_missing_variables"]
 
@@ -28,7 +26,7 @@ class Summary(str):
         return str(self)
 
 
-def warn_of_missing_variables(network: LayerGraph) -> None:
+def warn_of_missing_variables(network: Structure) -> None:
     """Warn that layers have no variables yet, naming them."""
     names = [child.name for child in network if not getattr(child, "is_built", True)]
     warn_user(
@@ -37,7 +35,7 @@ def warn_of_missing_variables(network: LayerGraph) -> None:
     )
 
 
-def rows(network: LayerGraph) -> list[tuple[str, str, str, str]]:
+def rows(network: Structure) -> list[tuple[str, str, str, str]]:
     shapes = network.output_shapes_per_layer
     found = []
     for key, child in zip(network._sources, network, strict=True):
@@ -49,7 +47,7 @@ def rows(network: LayerGraph) -> list[tuple[str, str, str, str]]:
     return found
 
 
-def summary(network: LayerGraph) -> Summary:
+def summary(network: Structure) -> Summary:
     """A table of the layers, their classes, output shapes and numbers of parameters.
 
     A layer whose variables do not exist yet has a question mark for its parameters. Variables that layers share are
@@ -91,7 +89,7 @@ def summary(network: LayerGraph) -> Summary:
     return Summary("\n".join(text))
 
 
-def draw(network: LayerGraph) -> Any:
+def draw(network: Structure) -> Any:
     """The network as a ``graphviz.Digraph``: a node for each layer, and its output shape at what leaves it.
 
     Raises
@@ -118,7 +116,7 @@ def draw(network: LayerGraph) -> Any:
     return digraph
 
 
-def show(network: LayerGraph, filepath: str | os.PathLike[str] | None = None, view: bool = False) -> str:
+def show(network: Structure, filepath: str | os.PathLike[str] | None = None, view: bool = False) -> str:
     """Draw a network into a file.
 
     Parameters

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
 from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.structure import Structure
 
-if TYPE_CHECKING:
-    from torchneupy.layers.network import LayerGraph
-
-__all__ = ["Step", "has_its_own_call", "is_traced", "nobody_watches_calls", "plan_steps", "run_chain", "walk"]
-
-#: What to run: a layer's key, the keys of its inputs, and the keys whose values nobody needs afterwards.
-Step: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
+__all__ = ["has_its_own_call", "is_traced", "nobody_watches_calls", "run_chain", "walk"]
 
 MODULE_CALL = nn.Module.__call__
 
 
-def plan_steps(sources: Mapping[str, Sequence[str]], outputs: Sequence[str]) -> list[Step]:
-    """Work out what to run, in order. An input layer's input stands under its own key.
-
-    >>> plan_steps({"x": (), "a": ("x",), "b": ("x", "a")}, ["b"])
-    [('x', ('x',), ()), ('a', ('x',), ()), ('b', ('x', 'a'), ('x', 'a'))]
-    """
-    steps = []
-    needed = set(outputs)
-    for key, found in reversed(list(sources.items())):
-        inputs = tuple(found) or (key,)
-        unused = tuple(dict.fromkeys(source for source in inputs if source not in needed and source != key))
-        needed.update(unused)
-        steps.append((key, inputs, unused))
-    return steps[::-1]
-
-
-def walk(network: LayerGraph, values: dict[str, Any], step: Callable[..., Any]) -> list[Any]:
+def walk(network: Structure, values: dict[str, Any], step: Callable[..., Any]) -> list[Any]:
     """Take values, of the input layers first, through all layers; a value is dropped after its last use.
 
     Parameters
     ----------
-    network : LayerGraph
+    network : Structure
     values : dict
         Input layer's key to its value.
     step : callable
@@ -69,7 +48,7 @@ def walk(network: LayerGraph, values: dict[str, Any], step: Callable[..., Any]) 
     return found if network._chain else [values[key] for key in network._outputs]
 
 
-def explain(network: LayerGraph, error: Exception, key: str, inputs: Sequence[Any]) -> None:
+def explain(network: Structure, error: Exception, key: str, inputs: Sequence[Any]) -> None:
     """Say in a note at which layer an error was raised, and for which inputs."""
     described = [
         f"{tuple(value.shape)} {value.dtype} on {value.device}" if isinstance(value, torch.Tensor) else str(value)
@@ -114,12 +93,12 @@ def has_its_own_call(module: Any) -> bool:
     )
 
 
-def run_chain(network: LayerGraph, value: Any, watched: bool) -> Any:
+def run_chain(network: Structure, value: Any, watched: bool) -> Any:
     """Take one value through layers that stand in a row, each in its own mode.
 
     Parameters
     ----------
-    network : LayerGraph
+    network : Structure
     value : tensor
     watched : bool
         Whether every call has to go through ``nn.Module.__call__``.

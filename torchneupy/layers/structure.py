@@ -10,8 +10,8 @@ from torch import nn
 from torchneupy.core.shape import TensorShape
 from torchneupy.layers.adapters import as_layer
 from torchneupy.layers.base import BaseLayer
-from torchneupy.layers.draft import make_one_if_possible
-from torchneupy.layers.running import Step
+from torchneupy.layers.description import make_one_if_possible
+from torchneupy.layers.topology import Step
 
 __all__ = ["Structure"]
 
@@ -58,6 +58,11 @@ class Structure(nn.Module):
         """For each layer the layers that feed it, in the order of its inputs."""
         modules = self._modules
         return {modules[key]: [modules[source] for source in self._sources[key]] for key in self._forward}
+
+    @property
+    def is_built(self) -> bool:
+        """Whether all layers have their variables."""
+        return all(getattr(child, "is_built", True) for child in self)
 
     def is_sequential(self) -> bool:
         """Whether the layers stand in one row."""

@@ -8,11 +8,14 @@ layers in a row are no trouble.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
-__all__ = ["GraphHasCycleError", "find_sources", "reachable", "subgraph", "topological_order"]
+__all__ = ["GraphHasCycleError", "Step", "find_sources", "plan_steps", "reachable", "subgraph", "topological_order"]
 
 Node = TypeVar("Node", bound=Hashable)
+
+#: What to run: a layer's key, the keys of its inputs, and the keys whose values nobody needs afterwards.
+Step: TypeAlias = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
 class GraphHasCycleError(Exception):
@@ -83,3 +86,19 @@ def subgraph(forward: Mapping[Node, Sequence[Node]], nodes: set[Node]) -> dict[N
         for node, targets in forward.items()
         if node in nodes
     }
+
+
+def plan_steps(sources: Mapping[str, Sequence[str]], outputs: Sequence[str]) -> list[Step]:
+    """Work out what to run, in order. An input layer's input stands under its own key.
+
+    >>> plan_steps({"x": (), "a": ("x",), "b": ("x", "a")}, ["b"])
+    [('x', ('x',), ()), ('a', ('x',), ()), ('b', ('x', 'a'), ('x', 'a'))]
+    """
+    steps = []
+    needed = set(outputs)
+    for key, found in reversed(list(sources.items())):
+        inputs = tuple(found) or (key,)
+        unused = tuple(dict.fromkeys(source for source in inputs if source not in needed and source != key))
+        needed.update(unused)
+        steps.append((key, inputs, unused))
+    return steps[::-1]

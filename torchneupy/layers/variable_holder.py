@@ -6,26 +6,17 @@ from typing import Any, Self
 
 from torch import nn
 
-from torchneupy.core.config import BaseConfigurable
 from torchneupy.core.declarations import find_declaration
 from torchneupy.core.parameters import Given, ParameterProperty
-from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import WeightInitializationError
 from torchneupy.layers import variables
-from torchneupy.layers.variables import VariablesView
+from torchneupy.layers.variables import HasVariables, VariablesView
 
 __all__ = ["VariableHolder"]
 
 
-class VariableHolder(BaseConfigurable, nn.Module):
+class VariableHolder(HasVariables):
     """A module whose declared options may become variables, once the shapes of its inputs are known."""
-
-    name: Any
-    _specifications: dict[str, Any]
-    _variable_keys: dict[str, str]
-    _built_for: tuple[TensorShape, ...] | None
-    _not_built_because: str | None
-    _wanted: dict[str, tuple[int, ...]] | None = None
 
     def __init__(self) -> None:
         specifications = vars(self).get("_specifications", {})

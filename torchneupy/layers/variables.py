@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,18 +18,38 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from torchneupy import init
+from torchneupy.core.config import BaseConfigurable
 from torchneupy.core.declarations import NUMBER_TYPES
 from torchneupy.core.parameters import Given, ParameterProperty
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 
-if TYPE_CHECKING:
-    from torchneupy.layers.variable_holder import VariableHolder
-
-__all__ = ["Connection", "VariablesView", "as_array", "build_layers", "make_tensor"]
+__all__ = ["Connection", "HasVariables", "VariablesView", "as_array", "build_layers", "make_tensor"]
 
 #: A layer and the shapes of its inputs.
-Connection: TypeAlias = "tuple[VariableHolder, Sequence[TensorShape]]"
+Connection: TypeAlias = "tuple[HasVariables, Sequence[TensorShape]]"
+
+
+class HasVariables(BaseConfigurable, nn.Module):
+    """What the functions of this module know of a layer; see :class:`VariableHolder`."""
+
+    name: Any
+    _specifications: dict[str, Any]
+    _variable_keys: dict[str, str]
+    _built_for: tuple[TensorShape, ...] | None
+    _not_built_because: str | None
+    _wanted: dict[str, tuple[int, ...]] | None = None
+
+    def create_variables(self, *input_shapes: Any) -> Any:
+        raise NotImplementedError
+
+    @property
+    def variables(self) -> Mapping[str, torch.Tensor]:
+        raise NotImplementedError
+
+    @property
+    def is_built(self) -> bool:
+        raise NotImplementedError
 
 
 class VariablesView(Mapping[str, torch.Tensor]):
@@ -39,7 +59,7 @@ class VariablesView(Mapping[str, torch.Tensor]):
     under their names there.
     """
 
-    def __init__(self, layer: VariableHolder) -> None:
+    def __init__(self, layer: HasVariables) -> None:
         self._layer = layer
 
     def _entries(self) -> dict[str, torch.Tensor]:
@@ -113,7 +133,7 @@ def make_tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
     return tensor.detach().to(**kind, copy=True, memory_format=torch.contiguous_format)
 
 
-def known_shape(layer: VariableHolder, name: str, shape: Any, value: Any) -> tuple[int, ...]:
+def known_shape(layer: HasVariables, name: str, shape: Any, value: Any) -> tuple[int, ...]:
     """The shape of a variable as plain integers.
 
     Raises
@@ -134,7 +154,7 @@ def known_shape(layer: VariableHolder, name: str, shape: Any, value: Any) -> tup
     return tuple(size for size in shape if size is not None)
 
 
-def fail_if_taken(layer: VariableHolder, key: str) -> None:
+def fail_if_taken(layer: HasVariables, key: str) -> None:
     """Raise KeyError if a variable cannot be kept under a key."""
     option = layer.options.get(key)
     declared = option is not None and isinstance(option.value, ParameterProperty)
@@ -146,7 +166,7 @@ def fail_if_taken(layer: VariableHolder, key: str) -> None:
         )
 
 
-def register(layer: VariableHolder, key: str, tensor: torch.Tensor) -> None:
+def register(layer: HasVariables, key: str, tensor: torch.Tensor) -> None:
     """Put a tensor under a key: a Parameter among the parameters, anything else among the buffers."""
     places: tuple[dict[str, Any], ...] = (vars(layer), layer._parameters, layer._buffers)
     for place in places:
@@ -157,7 +177,7 @@ def register(layer: VariableHolder, key: str, tensor: torch.Tensor) -> None:
         layer._buffers[key] = tensor
 
 
-def settle(layer: VariableHolder) -> None:
+def settle(layer: HasVariables) -> None:
     """Leave each variable under one key, and no buffer in a plain attribute, where ``.to()`` would not find it.
 
     ``self.scale = self.variable(..., name="weight")`` has registered the variable under its name and, if it is a
@@ -177,14 +197,14 @@ def settle(layer: VariableHolder) -> None:
         register(layer, alias, tensor)
 
 
-def adopt_plain_specifications(layer: VariableHolder) -> None:
+def adopt_plain_specifications(layer: HasVariables) -> None:
     """Remember what a custom layer's constructor assigned as a plain attribute to a declared variable."""
     for name, option in layer.options.items():
         if isinstance(option.value, ParameterProperty) and name in vars(layer):
             layer._specifications[name] = option.value.specification(layer)
 
 
-def forget_arrays(layer: VariableHolder) -> None:
+def forget_arrays(layer: HasVariables) -> None:
     """Drop arrays and tensors given for variables that exist now: their values live in the variables."""
     for name, value in layer._specifications.items():
         if isinstance(value, (np.ndarray, torch.Tensor)) and name in layer._variable_keys:
@@ -213,11 +233,11 @@ class Snapshot:
             (container.extend if isinstance(container, list) else container.update)(content)
 
 
-def is_settled(layer: VariableHolder, shapes: Sequence[TensorShape]) -> bool:
+def is_settled(layer: HasVariables, shapes: Sequence[TensorShape]) -> bool:
     return layer._built_for is not None and tuple(shapes) == layer._built_for
 
 
-def verify(layer: VariableHolder, shapes: Sequence[TensorShape]) -> None:
+def verify(layer: HasVariables, shapes: Sequence[TensorShape]) -> None:
     """Raise LayerConnectionError if a layer that has its variables would want others for these input shapes."""
     before = Snapshot(layer)
     wanted: dict[str, tuple[int, ...]] = {}
@@ -238,7 +258,7 @@ def verify(layer: VariableHolder, shapes: Sequence[TensorShape]) -> None:
             )
 
 
-def create(layer: VariableHolder, shapes: Sequence[TensorShape], before: Snapshot) -> None:
+def create(layer: HasVariables, shapes: Sequence[TensorShape], before: Snapshot) -> None:
     """Make a layer's variables, if the shapes of its inputs tell enough; else leave it as it was before."""
     known = all(shape.ndims is not None and None not in shape.as_list()[1:] for shape in shapes)
     # Where something is unknown, a custom layer may stumble over it in its own way.
@@ -291,7 +311,7 @@ def build_layers(connections: Iterable[Connection]) -> None:
         raise
 
 
-def sample_into(layer: VariableHolder, name: str, value: Any) -> Callable[[], None]:
+def sample_into(layer: HasVariables, name: str, value: Any) -> Callable[[], None]:
     """Prepare new values for a variable that exists; the function returned writes them."""
     key = layer._variable_keys[name]
     variable = getattr(layer, key)
