@@ -363,6 +363,40 @@ def test_set_params_afterwards_writes_into_the_variable(value):
     assert_close(twin.weight, weight)
 
 
+def test_an_array_given_to_set_params_comes_back_with_its_current_values():
+    layer = Linear(2, name="l")
+    join(Input(2), layer)
+    layer.set_params(weight=np.full((2, 2), 3.0))
+    with torch.no_grad():
+        layer.weight += 1
+    np.testing.assert_array_equal(layer.get_params()["weight"], np.full((2, 2), 4))
+
+
+class Half(nn.Module):
+    def forward(self, x):
+        return x / 2
+
+    def right_inverse(self, x):
+        return 2 * x
+
+
+def test_set_params_sets_the_value_in_use_of_a_parametrised_variable():
+    layer = Linear(2, bias=None)
+    network = Input(2) >> layer
+    nn.utils.parametrize.register_parametrization(layer, "weight", Half())
+    layer.set_params(weight=np.full((2, 2), 3.0))
+    assert_close(layer.weight.detach(), torch.full((2, 2), 3.0))
+    assert_close(network(torch.ones(1, 2)), torch.full((1, 2), 6.0))
+
+
+def test_set_params_sets_what_is_left_of_a_pruned_variable():
+    layer = Linear(1, weight=np.array([[1.0], [2.0], [3.0]]), bias=None)
+    network = Input(3) >> layer
+    nn.utils.prune.l1_unstructured(layer, "weight", amount=1)
+    layer.set_params(weight=7)
+    assert_close(network(torch.ones(1, 3)), torch.tensor([[14.0]]))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

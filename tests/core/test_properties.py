@@ -104,6 +104,12 @@ ACCEPTED = [
     (TypedListProperty(element_type=str), ["a"], ["a"]),
     (TypedListProperty(element_type=(int, type(None)), minval=1), (1, None), (1, None)),
     (TypedListProperty(allow_none=True), None, None),
+    (TypedListProperty(single=True), 3, (3,)),
+    (TypedListProperty(single=True), np.int64(3), (3,)),
+    (TypedListProperty(single=True), [3], [3]),
+    (TypedListProperty(single=True, n_elements=2), 3, (3, 3)),
+    (TypedListProperty(single=True, element_type=(int, type(None))), None, (None,)),
+    (TypedListProperty(excluded=(0,)), (1, -1), (1, -1)),
     (ChoiceProperty(["a", "b"]), "b", "b"),
     (ChoiceProperty(("a", "b")), "a", "a"),
     (ChoiceProperty({"a", "b"}), "a", "a"),
@@ -201,6 +207,9 @@ REFUSED = [
     (TypedListProperty(), (1,), ("a",), TYPE, r"Expected element types: int, Value: \('a',\)"),
     (TypedListProperty(n_elements=2), (1, 2), (1,), RANGE, r"list with 2 variables.*`option`.*\(1,\)"),
     (TypedListProperty(minval=1), (1,), (2, 0), RANGE, r"`option` should not be less than 1, got \(2, 0\)"),
+    (TypedListProperty(excluded=(0,)), (1,), (1, 0), RANGE, r"`option` should not be 0, got \(1, 0\)"),
+    (TypedListProperty(single=True), (1,), True, TYPE, "`option`.*True"),
+    (TypedListProperty(single=True), (1,), 2.5, TYPE, "`float` for `option`.*got 2.5"),
     (ChoiceProperty(["a", "b"]), "a", "c", RANGE, "Wrong value `c` for property `option`. Available values: a, b"),
     (ChoiceProperty({"x": 1}), "x", 1, RANGE, "Wrong value `1` for property `option`. Available values: x"),
     (ChoiceProperty(["a"]), "a", ["a"], RANGE, r"Wrong value `\['a'\]` for property `option`"),
@@ -666,6 +675,57 @@ def test_a_variable_gives_way_to_prune():
     assert_close(network(torch.ones(1, 3)), torch.tensor([[5.0]]))
     prune.remove(layer, "weight")
     assert isinstance(layer.weight, nn.Parameter) and list(layer.variables) == ["weight"]
+
+
+def test_set_params_takes_the_place_of_a_specification_that_was_assigned_plainly():
+    # As NeuPy's own layers assign it, after the base class's constructor.
+    class Plain(Identity):
+        gamma = ParameterProperty()
+
+        def __init__(self, gamma=1, name=None):
+            super().__init__(name=name)
+            self.gamma = gamma
+
+        def create_variables(self, input_shape):
+            self.variable(None, "gamma", shape=input_shape[1:])
+
+    layer = Plain(2, name="p").set_params(gamma=5)
+    assert repr(layer) == "Plain(gamma=Constant(5), name='p')"
+    join(Input(3), layer)
+    assert_close(layer.gamma.detach(), torch.full((3,), 5.0))
+
+
+# Options that hold once the variables are there
+
+
+class Sized(Identity):
+    """Nothing assigns its option: what is read is the default."""
+
+    size = IntProperty(default=3, fixed=True)
+
+    def create_variables(self, input_shape):
+        self.variable(1, "weight", shape=(self.size,))
+
+
+def test_an_option_on_which_shapes_depend_is_kept_by_a_built_layer():
+    layer = Relu(5, name="r")
+    layer.n_units = 6
+    join(Input(3), layer)
+    for attempt in (assign, set_params):
+        with pytest.raises(ValueError, match=r"`n_units` from 6 to 7.*Relu 'r'"):
+            attempt(layer, n_units=7)
+        attempt(layer, n_units=6.0)
+    assert (layer.n_units, layer.weight.shape, layer.output_shape) == (6, (3, 6), (None, 6))
+
+
+def test_the_default_of_such_an_option_can_be_read_and_confirmed_afterwards():
+    layer = Sized(name="s")
+    join(Input(3), layer)
+    assert layer.size == 3 and layer.get_params() == {"name": "s", "size": 3}
+    assert layer.set_params(size=3) is layer and repr(layer) == "Sized(name='s', size=3)"
+    with pytest.raises(ValueError, match=r"`size` from 3 to 4.*Sized 's'"):
+        layer.size = 4
+    assert layer.size == 3
 
 
 # Modules as options

@@ -88,6 +88,11 @@ def shapes_of(layer):
     return [(name, tuple(variable.shape)) for name, variable in layer.variables.items()]
 
 
+def make_half(layer, shape):
+    layer.variable(init.Normal(), "first", shape=(3,))
+    layer.second = layer.variable(init.Normal(), "second", shape=shape[1:])
+
+
 # When
 
 
@@ -122,6 +127,8 @@ def test_layers_before_the_input_is_known_wait_for_it():
         # A layer of one's own may stumble over what is unknown in its own way.
         (lambda: Input(None), lambda: Custom(lambda layer, shape: layer.variable(1, "w", shape=(shape[1] * 2,)))),
         (lambda: Input(None), lambda: Custom(lambda layer, shape: torch.zeros(shape[1]))),
+        # What was made before it stumbled is not kept.
+        (lambda: Input(None), lambda: Custom(make_half)),
     ],
     ids=str,
 )
@@ -191,10 +198,13 @@ def test_variables_have_the_default_dtype_at_the_moment_of_connection(dtype, wei
     assert layer.weight.dtype == layer.bias.dtype == dtype and isinstance(layer.weight, nn.Parameter)
 
 
+TENSOR = torch.ones(5, 2)
+
+
 def test_on_the_meta_device_nothing_is_drawn():
     before = torch.get_rng_state()
     with torch.device("meta"):
-        network = Input(3) >> Relu(4) >> PRelu(5, weight=init.Orthogonal()) >> Linear(2, weight=np.ones((5, 2)))
+        network = join(Input(3), Relu(4), PRelu(5, weight=init.Orthogonal()), Linear(2, weight=TENSOR, bias=np.ones(2)))
     assert {p.device.type for p in network.parameters()} == {"meta"}
     assert network.output_shape == (None, 2) and len(list(network.parameters())) == 7
     assert torch.equal(torch.get_rng_state(), before)
@@ -632,6 +642,18 @@ def test_variables_are_a_live_view():
     assert network.variables[linear, "weight"] is linear.weight
 
 
+def test_parameters_that_a_layer_has_besides_come_last():
+    def create(layer, shape):
+        layer.own = nn.Parameter(torch.ones(2))
+        layer.variable(1, "asked", shape=(3,))
+        layer.inner = nn.Linear(3, 1, bias=False)
+
+    layer = Custom(create)
+    network = Input(3) >> layer
+    assert shapes_of(layer) == [("asked", (3,)), ("own", (2,)), ("inner.weight", (1, 3))]
+    assert network.n_parameters == 8 == sum(p.numel() for p in network.parameters())
+
+
 def test_the_view_is_a_mapping_that_cannot_be_assigned_to():
     layer = Linear(2, name="l")
     view = layer.variables
@@ -720,6 +742,15 @@ def test_an_option_that_is_not_trained_is_a_buffer():
     assert_close(network(torch.ones(1, 3)), torch.full((1, 3), 5.0))
     layer.set_params(mean=4)
     assert_close(network(torch.ones(1, 3)), torch.full((1, 3), 6.0))
+
+
+def test_a_parameter_given_for_what_is_not_trained_becomes_a_buffer():
+    given = nn.Parameter(torch.ones(3))
+    layer = Declared(mean=given, name="l")
+    network = Input(3) >> layer
+    assert list(dict(network.named_buffers())) == ["l.mean"] and not layer.mean.requires_grad
+    assert_close(layer.mean, torch.ones(3))
+    assert all(parameter is not given for parameter in network.parameters())
 
 
 def test_an_option_assigned_to_another_attribute_is_registered_once():

@@ -14,7 +14,7 @@ from torch import nn
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import naming
-from torchneupy.layers.base import BaseLayer, Input
+from torchneupy.layers.base import BaseLayer, Input, own_class
 from torchneupy.layers.modes import in_mode
 from torchneupy.layers.operators import BaseGraph
 from torchneupy.layers.variables import Connection
@@ -111,7 +111,7 @@ class ModuleLayer(BaseLayer):
     """
 
     def __init__(self, module: nn.Module, name: str | None = None) -> None:
-        self._class_name = type(module).__name__
+        self._class_name = own_class(module).__name__
         super().__init__(name=name)
         self.module: Any = module
 

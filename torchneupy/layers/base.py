@@ -24,9 +24,10 @@ from torchneupy.layers.variables import Connection
 __all__ = ["BaseLayer", "Identity", "Input", "own_class"]
 
 
-def own_class(layer: Any) -> type:
-    """The class that a layer was made of; parametrize and FSDP give objects a class of their own, derived from it."""
-    return next(base for base in type(layer).__mro__ if not base.__module__.startswith("torch."))
+def own_class(module: Any) -> type:
+    """The class that a module was made of; parametrize and FSDP give objects a class of their own, derived from it."""
+    makers = ("torch.nn.utils.parametrize", "torch.distributed.")
+    return next(base for base in type(module).__mro__ if not base.__module__.startswith(makers))
 
 
 def count_positional(function: Any) -> tuple[int, int | None]:

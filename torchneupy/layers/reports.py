@@ -9,7 +9,7 @@ from typing import Any
 
 from torchneupy.core.warn import warn_user
 from torchneupy.layers.adapters import ModuleLayer
-from torchneupy.layers.base import BaseLayer, own_class
+from torchneupy.layers.base import own_class
 from torchneupy.layers.structure import Structure
 
 __all__ = ["Summary", "draw", "show", "summary", "warn_of_missing_variables"]
@@ -39,8 +39,7 @@ def rows(network: Structure) -> list[tuple[str, str, str, str]]:
     shapes = network.output_shapes_per_layer
     found = []
     for key, child in zip(network._sources, network, strict=True):
-        module = child.module if isinstance(child, ModuleLayer) else child
-        name = (own_class(module) if isinstance(module, BaseLayer) else type(module)).__name__
+        name = own_class(child.module if isinstance(child, ModuleLayer) else child).__name__
         tensors = [*child.parameters(), *child.buffers()]
         count = f"{sum(tensor.numel() for tensor in tensors):,}" if getattr(child, "is_built", True) else "?"
         found.append((network._name(key), name, str(shapes[child]), count))
