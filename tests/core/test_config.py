@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
 from torch.testing import assert_close
 
 from torchneupy import init
@@ -383,7 +384,7 @@ class Half(nn.Module):
 def test_set_params_sets_the_value_in_use_of_a_parametrised_variable():
     layer = Linear(2, bias=None)
     network = Input(2) >> layer
-    nn.utils.parametrize.register_parametrization(layer, "weight", Half())
+    parametrize.register_parametrization(layer, "weight", Half())
     layer.set_params(weight=np.full((2, 2), 3.0))
     assert_close(layer.weight.detach(), torch.full((2, 2), 3.0))
     assert_close(network(torch.ones(1, 2)), torch.full((1, 2), 6.0))
@@ -392,7 +393,7 @@ def test_set_params_sets_the_value_in_use_of_a_parametrised_variable():
 def test_set_params_sets_what_is_left_of_a_pruned_variable():
     layer = Linear(1, weight=np.array([[1.0], [2.0], [3.0]]), bias=None)
     network = Input(3) >> layer
-    nn.utils.prune.l1_unstructured(layer, "weight", amount=1)
+    prune.l1_unstructured(layer, "weight", amount=1)
     layer.set_params(weight=7)
     assert_close(network(torch.ones(1, 3)), torch.tensor([[14.0]]))
 

@@ -715,7 +715,7 @@ def test_an_option_on_which_shapes_depend_is_kept_by_a_built_layer():
         with pytest.raises(ValueError, match=r"`n_units` from 6 to 7.*Relu 'r'"):
             attempt(layer, n_units=7)
         attempt(layer, n_units=6.0)
-    assert (layer.n_units, layer.weight.shape, layer.output_shape) == (6, (3, 6), (None, 6))
+    assert layer.n_units == 6 and layer.weight.shape == (3, 6) and layer.output_shape == (None, 6)
 
 
 def test_the_default_of_such_an_option_can_be_read_and_confirmed_afterwards():

@@ -119,6 +119,18 @@ def test_declared_shapes_are_the_real_ones(shape, make, text):
     assert network.output_shape.is_compatible_with(result.shape)
 
 
+def test_the_shape_is_that_of_evaluation():
+    class TwoHeads(nn.Linear):
+        """As torchvision's Inception: with an auxiliary output in training."""
+
+        def forward(self, input):
+            result = super().forward(input)
+            return (result, result) if self.training else result
+
+    module = TwoHeads(3, 2)
+    assert module.training and (Input(3) >> module).output_shape == (None, 2) and module.training
+
+
 def test_shapes_of_what_follows_are_known_again():
     network = Input((5, 3)) >> nn.LSTM(3, 4, batch_first=True) >> Relu(2)
     assert str(network) == "(?, 5, 3) -> [... 3 layers ...] -> (?, 2)" and not network.is_built

@@ -103,7 +103,7 @@ def test_classes_are_named_as_in_neupy(class_name, name):
     assert type(class_name, (Identity,), {})().name == name
 
 
-@given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}", fullmatch=True))
+@given(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,12}|[aB_][aB_9]{1,8}", fullmatch=True))
 def test_a_dash_stands_before_each_capital_that_a_small_letter_or_underscore_follows(class_name):
     expected = ""
     for place, letter in enumerate(class_name):

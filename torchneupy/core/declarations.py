@@ -142,10 +142,10 @@ class BaseProperty(Declaration):
 
     def clean(self, value: Any, instance: Any = None) -> Any:
         value = super().clean(value, instance)
-        values = {} if instance is None else vars(instance)
-        if self.fixed and values.get("_built_for") is not None and value != values.get(self.name):
+        is_built = instance is not None and vars(instance).get("_built_for") is not None
+        if self.fixed and is_built and value != self.stored(instance):
             raise ValueError(
-                f"Cannot change `{self.name}` from {values.get(self.name)!r} to {value!r}: the layer has its variables "
+                f"Cannot change `{self.name}` from {self.stored(instance)!r} to {value!r}: the layer has its variables "
                 f"already. Make a new layer. (option of {describe_owner(instance)})"
             )
         return value
@@ -161,7 +161,7 @@ class BaseProperty(Declaration):
             if not self.accepts_modules:
                 raise TypeError(f"Option `{self.name}` of {describe_owner(instance)} cannot be a module, got {module}")
             return module
-        return None if self.default is None else self.clean(self.default, instance)
+        return None if self.default is None else super().clean(self.default, instance)
 
     def specify(self, instance: Any, value: Any) -> None:
         # Not by setattr(): nn.Module would take modules and parameters aside, and never ask whether they are wanted.
