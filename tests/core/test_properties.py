@@ -687,7 +687,7 @@ def test_set_params_takes_the_place_of_a_specification_that_was_assigned_plainly
             self.gamma = gamma
 
         def create_variables(self, input_shape):
-            self.variable(None, "gamma", shape=input_shape[1:])
+            self.gamma = self.variable(self.gamma, "gamma", shape=input_shape[1:])
 
     layer = Plain(2, name="p").set_params(gamma=5)
     assert repr(layer) == "Plain(gamma=Constant(5), name='p')"

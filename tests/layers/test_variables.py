@@ -797,3 +797,47 @@ def test_variable_gives_back_what_it_has_made():
     join(Input(3), layer)
     assert dict(layer.variables) == made
     assert isinstance(made["a"], nn.Parameter) and not isinstance(made["b"], nn.Parameter)
+
+
+def test_a_layer_that_has_to_wait_leaves_the_random_state():
+    def create(layer, shape):
+        layer.variable(init.Normal(), "drawn", shape=(2,))
+        layer.variable(init.Normal(), "waiting", shape=(shape[1],))
+
+    random = torch.get_rng_state()
+    layer = Custom(create)
+    assert not (Input(None) >> layer).is_built
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_deleted_variable_is_not_listed():
+    network = Input(3) >> Linear(2, name="l")
+    del network["l"].weight
+    assert [name for _, name in network.variables] == ["bias"]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.ones(3, 2).to_sparse(), "`weight` should be dense.*sparse_coo.*Linear"),
+        (torch.ones(3, 2, device="meta"), r"layer/l/weight.*meta device"),
+    ],
+)
+def test_a_tensor_without_plain_values_is_refused(value, message):
+    with pytest.raises(TypeError, match=message):
+        join(Input(3), Linear(2, weight=value, name="l"))
+
+
+def test_get_params_of_an_array_on_meta():
+    with torch.device("meta"):
+        network = Input(3) >> Linear(2, weight=np.ones((3, 2)), name="l")
+    assert network["l"].get_params()["weight"].is_meta
+
+
+@pytest.mark.parametrize("n_units", [None, 3])
+def test_units_are_fixed_once_a_layer_is_connected(n_units):
+    layer = Linear(n_units, name="l")
+    network = Input(4) >> layer
+    with pytest.raises(ValueError, match=rf"`n_units` from {n_units} to 5.*'l'"):
+        layer.n_units = 5
+    assert layer.n_units == n_units and network.output_shape == (None, n_units or 4)

@@ -121,7 +121,7 @@ class BaseProperty(Declaration):
     allow_none : bool
         ``None`` may be assigned. Defaults to ``False``.
     fixed : bool
-        A layer that has its variables keeps the value, on which their shapes depend. Defaults to ``False``.
+        A layer that is connected keeps the value, on which shapes depend. Defaults to ``False``.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ class BaseProperty(Declaration):
         is_built = instance is not None and vars(instance).get("_built_for") is not None
         if self.fixed and is_built and value != self.stored(instance):
             raise ValueError(
-                f"Cannot change `{self.name}` from {self.stored(instance)!r} to {value!r}: the layer has its variables "
+                f"Cannot change `{self.name}` from {self.stored(instance)!r} to {value!r}: the layer is connected "
                 f"already. Make a new layer. (option of {describe_owner(instance)})"
             )
         return value

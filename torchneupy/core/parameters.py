@@ -76,6 +76,8 @@ class ParameterProperty(Declaration):
             raise TypeError(f"The array for `{self.name}` should hold real numbers, got dtype {value.dtype}")
         if isinstance(value, torch.Tensor) and value.is_complex():
             raise TypeError(f"The tensor for `{self.name}` should hold real numbers, got dtype {value.dtype}")
+        if isinstance(value, torch.Tensor) and value.layout is not torch.strided:
+            raise TypeError(f"The tensor for `{self.name}` should be dense, got the layout {value.layout}")
         if isinstance(value, torch.Tensor) and not value.is_leaf:
             raise ValueError(
                 f"The tensor for `{self.name}` is the result of a computation ({value.grad_fn}), so it cannot be "

@@ -195,8 +195,9 @@ class BaseLayer(BaseGraph, VariableHolder):
             raise
 
     def _infer(self, *input_shapes: TensorShape) -> tuple[TensorShape, list[Connection]]:
-        """The output shape, and what has to be built for these inputs: the layer itself, if it makes variables."""
-        return self.infer_output_shape(*input_shapes), [(self, input_shapes)] if self._makes_variables else []
+        """The output shape, and what has to be built for these inputs: the layer itself, if its class has variables."""
+        has_variables = type(self).create_variables is not VariableHolder.create_variables
+        return self.infer_output_shape(*input_shapes), [(self, input_shapes)] if has_variables else []
 
     # Computation
 

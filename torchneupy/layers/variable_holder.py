@@ -164,7 +164,7 @@ class VariableHolder(HasVariables):
             if isinstance(value, Given):
                 current = self.variables[name]
                 shared = isinstance(current, nn.Parameter) and value.text.startswith("<Variable")
-                params[name] = current if shared else variables.as_array(current).copy()
+                params[name] = current if shared or current.is_meta else variables.as_array(current).copy()
         return params
 
     def _option(self, name: str) -> Any:

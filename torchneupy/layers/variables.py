@@ -65,7 +65,8 @@ class VariablesView(Mapping[str, torch.Tensor]):
     def _entries(self) -> dict[str, torch.Tensor]:
         layer, keys = self._layer, self._layer._variable_keys
         # Where it was parametrised or pruned, the attribute gives the value in use.
-        entries: dict[str, torch.Tensor] = {name: getattr(layer, key) for name, key in keys.items()}
+        found = {name: getattr(layer, key, None) for name, key in keys.items()}
+        entries: dict[str, torch.Tensor] = {name: tensor for name, tensor in found.items() if tensor is not None}
         known = {id(tensor) for tensor in entries.values()}
         others = dict(chain(layer.named_parameters(), layer.named_buffers()))
         entries.update((n, t) for n, t in others.items() if id(t) not in known and not is_origin(n, keys))
@@ -129,6 +130,8 @@ def make_tensor(value: Any, shape: tuple[int, ...], where: str) -> torch.Tensor:
     tensor: torch.Tensor = value
     if is_drawn or isinstance(tensor, nn.Parameter):
         return tensor
+    if tensor.is_meta and torch.get_default_device().type != "meta":
+        raise TypeError(f"Cannot create variable `{where}` from a tensor on the meta device, which has no values")
     kind: dict[str, Any] = {"device": torch.get_default_device(), "dtype": torch.get_default_dtype()}
     return tensor.detach().to(**kind, copy=True, memory_format=torch.contiguous_format)
 
@@ -263,6 +266,7 @@ def create(layer: HasVariables, shapes: Sequence[TensorShape], before: Snapshot)
     known = all(shape.ndims is not None and None not in shape.as_list()[1:] for shape in shapes)
     # Where something is unknown, a custom layer may stumble over it in its own way.
     not_yet = (WeightInitializationError,) if known else (WeightInitializationError, TypeError, ValueError)
+    generator = torch.get_rng_state()
     try:
         adopt_plain_specifications(layer)
         layer.create_variables(*shapes)
@@ -271,6 +275,7 @@ def create(layer: HasVariables, shapes: Sequence[TensorShape], before: Snapshot)
         raise
     except not_yet as error:
         before.restore()
+        torch.set_rng_state(generator)
         known_layer = isinstance(error, WeightInitializationError)
         reason = str(error) if known_layer else f"{type(error).__name__}: {error}. Layer: {layer}"
         vars(layer)["_not_built_because"] = reason
