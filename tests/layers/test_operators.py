@@ -318,6 +318,21 @@ def test_a_condition_keeps_its_network_until_the_next_comparison_at_most():
     assert network.layer_names_only() == chained(*"cd")
 
 
+def test_a_condition_keeps_its_network_no_longer_if_the_next_comparison_is_in_a_function():
+    a, b, c, d = four_layers()
+
+    def compare():
+        return c > d
+
+    if a > b:
+        pass
+    watched = [weakref.ref(a), weakref.ref(b)]
+    del a, b
+    compare()
+    gc.collect()
+    assert [watch() for watch in watched] == [None] * 2
+
+
 def test_many_comparisons_leave_nothing_behind():
     watched = []
     for _ in range(50):

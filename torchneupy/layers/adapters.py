@@ -189,6 +189,8 @@ def as_layer(module: nn.Module, name: str | None = None) -> BaseLayer:
     ------
     TypeError
         If it is no module.
+    ValueError
+        If a layer, which has a name, is to get another one.
 
     Examples
     --------
@@ -198,6 +200,8 @@ def as_layer(module: nn.Module, name: str | None = None) -> BaseLayer:
     (?, 5) -> [... 2 layers ...] -> (?, 5)
     """
     if isinstance(module, BaseLayer):
+        if name not in (None, module.name):
+            raise ValueError(f"The layer is called {module.name!r}; assign its name to change it. Layer: {module}")
         return module
     if not isinstance(module, nn.Module):
         raise TypeError(f"Expected a torch.nn.Module, got {module!r} of the type {type(module).__name__}")

@@ -61,7 +61,11 @@ def in_order_of_layers(network: Structure, inputs: tuple[Any, ...]) -> tuple[Any
         If there is no layer of a name.
     """
     if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-        given = {input_key(network, reference): value for reference, value in inputs[0].items()}
+        keys = [input_key(network, reference) for reference in inputs[0]]
+        twice = {network._name(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise ValueError(f"The input layer(s) {', '.join(sorted(twice))} are given twice. Network: {network}")
+        given = dict(zip(keys, inputs[0].values(), strict=True))
         missing = [network._name(key) for key in network._inputs if key not in given]
         if missing:
             raise ValueError(f"There is no input for the input layer(s) {', '.join(missing)}. Network: {network}")

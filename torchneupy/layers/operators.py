@@ -55,10 +55,21 @@ class BaseGraph:
     def __gt__(self, other: Any) -> Any:
         return _chain.extend(self, other, sys._getframe(1))
 
+    def __lt__(self, other: Any) -> Any:
+        # Called too for ``module > layer``, as nn.Module has no comparisons.
+        return _chain.extend(other, self, sys._getframe(1))
+
     def __bool__(self) -> bool:
         # Networks have a length, and an empty one would be false.
         _chain.keep(self)
         return True
+
+
+def where(frame: FrameType) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Where the expression that a frame is computing begins and ends, each as a line and a column."""
+    positions = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+    line, end_line, column, end_column = [position or 0 for position in positions]
+    return (line, column), (end_line, end_column)
 
 
 class Comparison:
@@ -72,18 +83,17 @@ class Comparison:
         self.operands = weakref.ref(left), weakref.ref(right)
         self.frame = id(frame)
         self.instruction = frame.f_lasti
-        positions = list(frame.f_code.co_positions())[frame.f_lasti // 2]
-        line, end_line, column, end_column = [position or 0 for position in positions]
-        self.begin, self.end = (line, column), (end_line, end_column)
+        self.begin, self.end = where(frame)
         self.result: weakref.ref[Any] | None = None
         self.kept: Any = None
 
-    def is_open(self, other: Comparison, frames: set[int]) -> bool:
-        """Whether the other one, which comes later, may stand within the same expression."""
-        if self.frame != other.frame:
-            return self.frame in frames
-        is_within = self.begin <= other.begin and other.end <= self.end
-        return is_within and self.instruction < other.instruction
+    def is_open(self, frames: dict[int, FrameType]) -> bool:
+        """Whether the program is still within the expression."""
+        frame = frames.get(self.frame)
+        if frame is None or frame.f_lasti <= self.instruction:
+            return False
+        begin, end = where(frame)
+        return self.begin <= begin and end <= self.end
 
     def is_continued_by(self, other: Comparison) -> bool:
         """Whether the other one is the next comparison of the same chain."""
@@ -110,17 +120,17 @@ class Chain(threading.local):
             if comparison.result is not None and comparison.result() is graph:
                 comparison.kept = graph
 
-    def extend(self, left: BaseGraph, right: Any, frame: FrameType) -> Any:
+    def extend(self, left: Any, right: Any, frame: FrameType) -> Any:
         joined = compose("join", left, right)
         if joined is NotImplemented:
             return joined
         comparison = Comparison(left, right, frame)
-        frames: set[int] = set()
+        frames: dict[int, FrameType] = {}
         outer: FrameType | None = frame
         while outer is not None:
-            frames.add(id(outer))
+            frames[id(outer)] = outer
             outer = outer.f_back
-        self.open = [before for before in self.open if before.is_open(comparison, frames)]
+        self.open = [before for before in self.open if before.is_open(frames)]
         continued = [before for before in self.open if before.is_continued_by(comparison)]
         if continued:
             joined = compose("merge", continued[-1].kept, joined)

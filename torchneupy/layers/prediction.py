@@ -49,6 +49,6 @@ def predict(network: Structure, inputs: Sequence[Any], batch_size: int | None, v
     with in_mode(network, training=False), torch.no_grad():
         for start in starts:
             outputs = network(*[value[start : start + batch_size] for value in inputs])
-            batches.append([as_array(o) for o in (outputs if isinstance(outputs, tuple) else (outputs,))])
+            batches.append([as_array(o) for o in (outputs if len(network._outputs) > 1 else (outputs,))])
     joined = tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
     return joined[0] if len(joined) == 1 else joined

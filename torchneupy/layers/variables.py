@@ -92,7 +92,15 @@ def is_origin(name: str, keys: Mapping[str, str]) -> bool:
 
 
 def as_array(tensor: torch.Tensor) -> Any:
-    """A tensor as an array; numpy has no bfloat16, whose values float32 holds."""
+    """A tensor as an array; numpy has no bfloat16, whose values float32 holds.
+
+    Raises
+    ------
+    TypeError
+        If it is no tensor.
+    """
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"Expected a tensor, got {tensor!r} of the type {type(tensor).__name__}")
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
 
@@ -303,7 +311,7 @@ def build_layers(connections: Iterable[Connection]) -> None:
     before: list[Snapshot] = []
     try:
         for layer, shapes in pending:
-            if layer.is_built:
+            if layer._built_for is not None:
                 verify(layer, shapes)
             else:
                 before.append(Snapshot(layer))
