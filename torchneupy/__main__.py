@@ -24,8 +24,12 @@ class _Parser(argparse.ArgumentParser):
 
 def _demo(arguments: argparse.Namespace) -> None:
     # Here and not above: torch is slow to import, and --version and --help can do without.
+    import torch
+
     from torchneupy import demo
 
+    # Batches this small gain nothing from more threads, and lose much where another program needs a core.
+    torch.set_num_threads(1)
     options = {name: getattr(arguments, name) for name in ("device", "epochs", "seed", "save")}
     try:
         # What was not given is left to the library's own defaults.

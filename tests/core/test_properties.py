@@ -774,3 +774,15 @@ def test_all_is_complete():
         if inspect.isclass(value) and value.__module__.startswith("torchneupy.core.") and name.endswith("Property")
     }
     assert set(properties.__all__) == defined
+
+
+def test_a_scalar_variable_is_a_number_or_a_tensor_of_one():
+    class Trains(Configurable):
+        step = properties.ScalarVariableProperty()
+
+    step = torch.tensor(0.5)
+    assert Trains(step=step).step is step and Trains(step=np.float32(0.5)).step == 0.5
+    with pytest.raises(ValueError, match=r"`step`.*\(2,\).*Trains"):
+        Trains(step=torch.ones(2))
+    with pytest.raises(TypeError, match=r"`step`.*'fast'.*Trains"):
+        Trains(step="fast")

@@ -138,7 +138,6 @@ def test_nothing_raised_is_noticed() -> None:
     "change",
     [
         "layer.name = 'other'",
-        "layer.name = 'other'",
         "layer.weight.data.zero_()",
         "layer.weight.requires_grad_(False)",
         "layer.weight = type(layer.weight)(layer.weight.data)",

@@ -374,7 +374,7 @@ def test_a_network_inside_another_has_one_width():
         Input(6) >> as_layer(block)
     open_block = Relu(4, name="a") >> Relu(3)
     assert (Input(5) >> as_layer(open_block)).is_built
-    with pytest.raises(LayerConnectionError, match=r"`a`.*\(\?, 6\)|\(\?, 6\).*`a`"):
+    with pytest.raises(LayerConnectionError, match=r"`layer-graph-\d`.*\(\?, 6\).*\(\?, 5\)"):
         Input(6) >> as_layer(open_block)
     assert open_block["a"].weight.shape == (5, 4)
 
@@ -405,3 +405,38 @@ def test_the_work_for_networks_in_networks_is_in_proportion_to_their_depth():
         _ = Input(3) >> network
         asked.append(Counted.asked)
     assert asked[1] <= 2 * asked[0] + 2 and asked[2] <= 2 * asked[1] + 2
+
+
+@pytest.mark.parametrize(
+    "inside", [lambda: nn.Sequential(Relu(4, name="a")), lambda: nn.Sequential(Relu(name="b") >> Relu(4, name="a"))]
+)
+def test_layers_inside_a_foreign_module_count_as_not_built(inside):
+    network = Input(3) >> inside()
+    assert not network.is_built
+    with pytest.warns(UserWarning, match=r"layers a have no variables yet"):
+        list(network.parameters())
+
+
+def test_a_warning_says_why_a_modules_shape_is_not_known():
+    network = Input(4) >> nn.Linear(5, 3) >> Relu(4, name="a")
+    with pytest.warns(UserWarning, match=r"layers a .*output shape of `linear-1` is not known: RuntimeError.*5"):
+        list(network.parameters())
+
+
+def test_a_nested_network_keeps_its_input_shape():
+    network = as_layer(Input(10) >> Relu(5)) >> Relu(3)
+    assert repr(network) == "(?, 10) -> [... 2 layers ...] -> (?, 3)"
+    with pytest.raises(ValueError, match=r"\(2, 9\).*`layer-graph-1`.*\(\?, 10\)"):
+        network(torch.ones(2, 9))
+
+
+def test_a_module_adapted_twice_under_one_pattern_is_one_layer():
+    module = nn.Linear(2, 2)
+    layer = as_layer(module, "fc{}")
+    assert as_layer(module, "fc{}") is as_layer(module) is layer and layer.name == "fc1"
+    assert as_layer(module, "other") is not layer
+
+
+def test_a_layer_is_not_renamed_by_adapting_it():
+    with pytest.raises(ValueError, match="'a'"):
+        as_layer(Relu(name="a"), "b")

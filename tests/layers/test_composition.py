@@ -660,3 +660,17 @@ def test_a_thousand_branches():
     network = Input(2) >> parallel(*[Relu(1) for _ in range(1000)]) >> Concatenate()
     assert network.output_shape == (None, 1000) and len(network.layers) == 1002
     assert network(torch.ones(3, 2)).shape == (3, 1000)
+
+
+def test_a_layer_that_was_never_initialised_is_refused():
+    class Forgets(Identity):
+        def __init__(self):
+            object.__setattr__(self, "scale", 2)
+
+    with pytest.raises(TypeError, match=r"Forgets.__init__ does not call super\(\).__init__\(\)"):
+        Input(3) >> Forgets()
+
+
+def test_repeating_once_checks_what_is_repeated():
+    with pytest.raises(TypeError, match="5"):
+        repeat(5, 1)

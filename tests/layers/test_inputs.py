@@ -210,3 +210,18 @@ def test_a_layer_whose_input_shape_is_not_known_takes_anything_that_it_can():
     network = join(Relu())
     assert network([1.0, -1.0]).tolist() == [1, 0]
     assert network(torch.tensor(-1.0)).item() == 0
+
+
+@pytest.mark.parametrize("run", ["__call__", "output"])
+@pytest.mark.parametrize("bad", ["abc", None, [[1, 2], [3]]])
+def test_what_is_no_array_is_refused_by_the_input_layers_name(run, bad):
+    network = Input(2, name="x") >> Relu()
+    with pytest.raises((TypeError, ValueError), match=r"`x`"):
+        getattr(network, run)(bad)
+
+
+def test_a_traced_network_counts_its_inputs(monkeypatch):
+    network = Input(2, name="x") >> Relu(3)
+    monkeypatch.setattr("torchneupy.layers.network.is_traced", lambda: True)
+    with pytest.raises(ValueError, match=r"1 input layer.*2 inputs.*x"):
+        network(torch.ones(1, 2), torch.ones(1, 2))

@@ -465,3 +465,17 @@ def test_a_network_that_is_not_built_can_be_copied(unbuilt):
     twin = copy.deepcopy(unbuilt)
     assert (Input(4) >> twin).is_built
     assert not unbuilt.is_built
+
+
+def test_an_unknown_name_is_refused_with_the_names_there_are():
+    Relu(), Relu()
+    network = Input(3, name="x") >> Relu(2) >> Relu(2)
+    message = r"'relu-1'; it is the state_dict key of 'relu-3'\. Names: 'x', 'relu-3', 'relu-4'"
+    with pytest.raises(NameError, match=message):
+        network["relu-1"]
+
+
+@pytest.mark.parametrize("name", ["inputs", "outputs", "targets", "training_outputs"])
+def test_what_only_tensorflow_had_is_refused_of_a_layer_too(name):
+    with pytest.raises(AttributeError, match=rf"Relu has no `{name}`.*TensorFlow"):
+        getattr(Relu(), name)

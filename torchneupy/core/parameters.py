@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from torchneupy import init
-from torchneupy.core.declarations import NUMBER_TYPES, Declaration, describe_owner, plain_number
+from torchneupy.core.declarations import NUMBER_TYPES, BaseProperty, Declaration, describe_owner, plain_number
 
-__all__ = ["Given", "ParameterProperty", "describe_array"]
+__all__ = ["Given", "ParameterProperty", "ScalarVariableProperty", "describe_array"]
 
 
 class Given:
@@ -102,3 +102,17 @@ class ParameterProperty(Declaration):
         if self.default is not None:
             return self.clean(self.default, instance)
         return values.get("_parameters", {}).get(self.name)  # a Parameter, which nn.Module has registered
+
+
+class ScalarVariableProperty(BaseProperty):
+    """A number, or a tensor that holds one, such as a learning rate that changes."""
+
+    expected_type = (torch.Tensor, *NUMBER_TYPES)
+
+    def normalise(self, value: Any) -> Any:
+        return plain_number(value)
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if isinstance(value, torch.Tensor) and value.numel() != 1:
+            raise ValueError(f"The tensor for `{self.name}` should hold one number, got the shape {tuple(value.shape)}")

@@ -30,7 +30,7 @@ from torchneupy.core.declarations import (
     plain_number,
     type_names,
 )
-from torchneupy.core.parameters import ParameterProperty
+from torchneupy.core.parameters import ParameterProperty, ScalarVariableProperty
 
 __all__ = [
     "ArrayProperty",
@@ -43,6 +43,7 @@ __all__ = [
     "ParameterProperty",
     "ProperFractionProperty",
     "Property",
+    "ScalarVariableProperty",
     "TypedListProperty",
     "WithdrawProperty",
 ]

@@ -78,6 +78,7 @@ class Linear(BaseLayer):
 
     Examples
     --------
+    >>> import torch
     >>> from torchneupy.layers import *
     >>> layer = Linear(5)
     >>> layer
@@ -174,6 +175,7 @@ class HardSigmoid(Linear):
 
     Examples
     --------
+    >>> import torch
     >>> from torchneupy.layers import *
     >>> HardSigmoid().output(torch.tensor([-3.0, 0.0, 1.0]))
     tensor([0.0000, 0.5000, 0.7000])
@@ -234,6 +236,7 @@ class Relu(Linear):
 
     Examples
     --------
+    >>> import torch
     >>> from torchneupy.layers import *
     >>> Relu(5)
     Relu(5, alpha=0, weight=HeNormal(gain=2), bias=Constant(0), name='relu-1')
@@ -277,6 +280,7 @@ class LeakyRelu(Linear):
 
     Examples
     --------
+    >>> import torch
     >>> from torchneupy.layers import *
     >>> LeakyRelu().output(torch.tensor([-1.0, 2.0]))
     tensor([-0.0100,  2.0000])
@@ -362,6 +366,7 @@ class PRelu(Linear):
 
     Examples
     --------
+    >>> import torch
     >>> from torchneupy.layers import *
     >>> layer = PRelu(alpha_axes=(1, 3))
     >>> network = Input((8, 6, 3)) >> layer

@@ -51,9 +51,13 @@ def infer_module_shape(module: nn.Module, shapes: tuple[TensorShape, ...]) -> Te
 
     Unknown where the module cannot be run so, or gives something else than one tensor.
     """
-    unknown = TensorShape(None)
+    return try_module_shape(module, shapes)[0]
+
+
+def try_module_shape(module: nn.Module, shapes: tuple[TensorShape, ...]) -> tuple[TensorShape, str | None]:
+    """As :func:`infer_module_shape`, with what stood in the way."""
     if any(shape.ndims is None for shape in shapes):
-        return unknown
+        return TensorShape(None), "the shape of its input is not known"
     generator = torch.get_rng_state()
     try:
         return run_on_meta(module, shapes)
@@ -61,13 +65,13 @@ def infer_module_shape(module: nn.Module, shapes: tuple[TensorShape, ...]) -> Te
         torch.set_rng_state(generator)
 
 
-def run_on_meta(module: nn.Module, shapes: tuple[TensorShape, ...]) -> TensorShape:
-    """As :func:`infer_module_shape`, for shapes of known rank; a module may draw random numbers meanwhile."""
-    unknown = TensorShape(None)
+def run_on_meta(module: nn.Module, shapes: tuple[TensorShape, ...]) -> tuple[TensorShape, str | None]:
+    """As :func:`try_module_shape`, for shapes of known rank; a module may draw random numbers meanwhile."""
+    unknown, reason = TensorShape(None), None
     try:
         shadow = meta_copy(module)
-    except Exception:  # noqa: BLE001  # a module may refuse to be copied in any way it likes
-        return unknown
+    except Exception as error:  # noqa: BLE001  # a module may refuse to be copied in any way it likes
+        return unknown, f"{type(error).__name__}: {error}"
     floats = [parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()]
     for dtype in ([*floats, torch.get_default_dtype()][0], torch.long):
         found = []
@@ -75,17 +79,18 @@ def run_on_meta(module: nn.Module, shapes: tuple[TensorShape, ...]) -> TensorSha
             try:
                 with torch.no_grad():
                     result = shadow(*[trial_inputs(shape, trial, dtype) for shape in shapes])
-            except Exception:  # noqa: BLE001  # nor is it foreseeable how one fails on a wrong dtype, or on meta
+            except Exception as error:  # noqa: BLE001  # nor is it foreseeable how one fails on a dtype, or on meta
+                reason = reason or f"{type(error).__name__}: {error}"
                 break
             if not isinstance(result, torch.Tensor):
-                return unknown
+                return unknown, f"it gives no tensor, but a {type(result).__name__}"
             found.append(tuple(result.shape))
         if len(found) == len(BATCHES):
             first, second = found
             if len(first) != len(second):
-                return unknown
-            return TensorShape([a if a == b else None for a, b in zip(first, second, strict=True)])
-    return unknown
+                return unknown, "its number of dimensions depends on the sizes of the input"
+            return TensorShape([a if a == b else None for a, b in zip(first, second, strict=True)]), None
+    return unknown, reason
 
 
 class ModuleLayer(BaseLayer):
@@ -109,6 +114,9 @@ class ModuleLayer(BaseLayer):
     >>> network[1]
     ModuleLayer(Linear(in_features=10, out_features=5, bias=True), name='linear-1')
     """
+
+    #: Why the module gave no shape, if it gave none.
+    shape_unknown_because: str | None = None
 
     def __init__(self, module: nn.Module, name: str | None = None) -> None:
         self._class_name = own_class(module).__name__
@@ -136,13 +144,19 @@ class ModuleLayer(BaseLayer):
         """The module, if it is a network, whose layers know their shapes; else None."""
         return self.module if isinstance(self.module, BaseGraph) else None
 
+    @property  # type: ignore[misc]  # this one cannot be assigned
+    def input_shape(self) -> TensorShape:
+        shape = None if self._network is None else self._network.input_shape
+        return shape if isinstance(shape, TensorShape) else TensorShape(None)
+
     @property
     def is_built(self) -> bool:
-        return bool(getattr(self.module, "is_built", True))
+        return all(part.is_built for part in self.module.modules() if isinstance(part, BaseLayer))
 
     def fail_if_not_built(self) -> None:
-        if self._network is not None:
-            self._network.create_variables()
+        for part in self.module.modules():
+            if isinstance(part, BaseLayer):
+                part.fail_if_not_built()
 
     def get_output_shape(self, *input_shapes: Any) -> ShapeLike:
         return self._infer(*map(TensorShape, input_shapes))[0]
@@ -157,7 +171,8 @@ class ModuleLayer(BaseLayer):
                 )
             shape, connections = self._network._infer(input_shapes)
             return TensorShape(None) if isinstance(shape, list) else shape, connections
-        return infer_module_shape(self.module, input_shapes), []
+        shape, self.shape_unknown_because = try_module_shape(self.module, input_shapes)
+        return shape, []
 
     def output(self, *inputs: Any, training: bool = False) -> Any:
         with in_mode(self.module, training):
@@ -177,7 +192,8 @@ _layers: weakref.WeakKeyDictionary[nn.Module, weakref.ref[ModuleLayer]] = weakre
 def as_layer(module: nn.Module, name: str | None = None) -> BaseLayer:
     """A module as a layer; a network becomes one layer, which keeps its hooks and its compiled call.
 
-    A layer is given back as it is. A module that is adapted twice gives one layer, so it is one node of a network.
+    A layer is given back as it is. A module that is adapted twice gives one layer, so it is one node of a network,
+    unless it is to have another name.
 
     Parameters
     ----------
@@ -207,7 +223,7 @@ def as_layer(module: nn.Module, name: str | None = None) -> BaseLayer:
         raise TypeError(f"Expected a torch.nn.Module, got {module!r} of the type {type(module).__name__}")
     known = _layers.get(module)
     layer = None if known is None else known()
-    if layer is None or (name is not None and layer.name != name):
+    if layer is None or name not in (None, layer.name, layer.original_name):
         layer = ModuleLayer(module, name)
         _layers[module] = weakref.ref(layer)
     return layer

@@ -190,8 +190,9 @@ class BaseLayer(BaseGraph, VariableHolder):
         try:
             return TensorShape(self.get_output_shape(*input_shapes))
         except Exception as error:
-            shapes = ", ".join(map(str, input_shapes))
-            error.add_note(f"Raised by get_output_shape of layer `{self.name}` for {shapes}. Layer: {self}")
+            if f"`{self.name}`" not in str(error) and f"Layer: {self}" not in str(error):
+                shapes = ", ".join(map(str, input_shapes))
+                error.add_note(f"Raised by get_output_shape of layer `{self.name}` for {shapes}. Layer: {self}")
             raise
 
     def _infer(self, *input_shapes: TensorShape) -> tuple[TensorShape, list[Connection]]:

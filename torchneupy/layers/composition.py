@@ -35,6 +35,8 @@ def as_operand(value: Any) -> BaseLayer | LayerGraph:
                 f"will not run there. Use as_layer(network) to keep it as it is."
             )
         return value
+    if isinstance(value, BaseLayer) and "_built_for" not in vars(value):
+        raise TypeError(f"{type(value).__name__}.__init__ does not call super().__init__(), so the layer is not ready")
     if isinstance(value, nn.Module):
         return as_layer(value)
     hint = f"; did you mean {value.__name__}(...)?" if isinstance(value, type) else ""
@@ -179,9 +181,9 @@ def repeat(network_or_layer: Any, n: int) -> Any:
         raise TypeError(f"The `n` parameter should be a positive integer, got {n!r} of the type {type(n).__name__}")
     if not isinstance(n, numbers.Integral) or n <= 0:
         raise ValueError(f"The `n` parameter should be a positive integer, got {n!r} instead")
+    operand = as_operand(network_or_layer)
     if n == 1:
         return network_or_layer
-    operand = as_operand(network_or_layer)
     input_shape, output_shape = operand.input_shape, operand.output_shape
     if isinstance(input_shape, list) or isinstance(output_shape, list):
         raise LayerConnectionError(

@@ -97,9 +97,15 @@ def as_tensor(network: Structure, index: int, value: Any) -> Any:
     example = next((tensor for _, tensor in tensors if tensor.is_floating_point()), None)
     device = torch.get_default_device() if example is None else example.device
     dtype = torch.get_default_dtype() if example is None else example.dtype
-    array = np.asarray(value)
     key = network._inputs[index]
     readers = [network._modules[reader] for reader in (key, *network._forward[key])]
-    if array.dtype.kind in "biu" and any(getattr(reader, "takes_indices", False) for reader in readers):
-        return torch.as_tensor(array, device=device)
-    return torch.as_tensor(array, dtype=dtype, device=device)
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "biu" and any(getattr(reader, "takes_indices", False) for reader in readers):
+            return torch.as_tensor(array, device=device)
+        return torch.as_tensor(array, dtype=dtype, device=device)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(
+            f"Cannot make a tensor for the input layer `{network._name(key)}` of {value!r}: {error}. Network: {network}"
+        ) from error

@@ -32,15 +32,6 @@ from torchneupy.layers.variables import Connection
 
 __all__ = ["LayerGraph"]
 
-# What only TensorFlow had, and what to write instead.
-GONE = {
-    "inputs": "pass a tensor: network(x)",
-    "targets": "pass tensors to a loss function of torch",
-    "outputs": "network.output(x)",
-    "training_outputs": "network.output(x, training=True)",
-}
-
-
 def variables_of(layer: Any) -> Mapping[str, torch.Tensor]:
     """The variables of a layer, or of a foreign module that has replaced one."""
     if isinstance(layer, BaseLayer):
@@ -56,7 +47,8 @@ class LayerGraph(BaseGraph, Structure):
     ``network(x)`` runs every layer in its own mode (``train()``, ``eval()``), with its hooks.
     ``network.output(x, training=False)`` runs the layers' arithmetic with an explicit flag, whatever their modes are,
     without hooks. Both take one argument for each input layer, in their order, or a dictionary with input layers or
-    their names as keys; arrays are converted to the network's dtype and device. Several outputs come as a tuple.
+    their names as keys; arrays are converted to the network's dtype and device. Several outputs come as a tuple. Where
+    a network is compiled, exported or traced, it takes tensors only, one by one.
 
     Parameters
     ----------
@@ -259,6 +251,8 @@ class LayerGraph(BaseGraph, Structure):
         checked = type(inputs) is tuple and not is_traced()
         if checked:
             inputs = prepare(self, inputs)
+        elif type(inputs) is tuple:
+            self._fail_unless_one_each(len(inputs))
         watched = not (checked and nobody_watches_calls())
         if self._chain:
             return run_chain(self, inputs[0], watched)
@@ -284,7 +278,8 @@ class LayerGraph(BaseGraph, Structure):
             Given to every layer whose ``output`` takes it; a foreign ``nn.Module`` is put into that mode meanwhile.
             Defaults to ``False``.
         **kwargs
-            Given to every layer; a layer that does not take them raises TypeError.
+            Given to every layer. A layer whose ``output`` names its arguments raises TypeError for others; the
+            library's layers without a training mode ignore them, as NeuPy's do.
 
         Returns
         -------
@@ -311,6 +306,9 @@ class LayerGraph(BaseGraph, Structure):
 
     def predict(self, *inputs: Any, batch_size: int | None = None, verbose: bool = True, **kwargs: Any) -> Any:
         """Outputs for many samples, in evaluation mode and without gradients.
+
+        The network is put into evaluation mode meanwhile. From several threads, call ``eval()`` first: else the thread
+        that ends first puts the network back into training mode under the others.
 
         Parameters
         ----------
@@ -378,9 +376,3 @@ class LayerGraph(BaseGraph, Structure):
 
     def __repr__(self) -> str:
         return describe_graph(self.input_shapes, len(self), [self._shapes[key] for key in self._outputs])
-
-    def __getattr__(self, name: str) -> Any:
-        if name in GONE:
-            raise AttributeError(f"Networks have no `{name}`, which belonged to TensorFlow; instead {GONE[name]}")
-        return super().__getattr__(name)
-

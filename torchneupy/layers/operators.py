@@ -7,11 +7,22 @@ import threading
 import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+if TYPE_CHECKING:
+    from torchneupy.layers.network import LayerGraph
+
 __all__ = ["BaseGraph"]
+
+# What only TensorFlow had, and what to write instead.
+GONE = {
+    "inputs": "pass a tensor: network(x)",
+    "targets": "pass tensors to a loss function of torch",
+    "outputs": "network.output(x)",
+    "training_outputs": "network.output(x, training=True)",
+}
 
 
 #: The functions that compose, which composition.py puts here: it makes networks of layers, and layers have operators.
@@ -40,24 +51,30 @@ class BaseGraph:
     the variables that a layer gets when its input shape becomes known.
     """
 
-    def __rshift__(self, other: Any) -> Any:
-        return compose("join", self, other)
+    def __rshift__(self, other: Any) -> LayerGraph:
+        return compose("join", self, other)  # type: ignore[no-any-return]
 
-    def __rrshift__(self, other: Any) -> Any:
-        return compose("join", other, self)
+    def __rrshift__(self, other: Any) -> LayerGraph:
+        return compose("join", other, self)  # type: ignore[no-any-return]
 
-    def __or__(self, other: Any) -> Any:
-        return compose("parallel", self, other)
+    def __or__(self, other: Any) -> LayerGraph:
+        return compose("parallel", self, other)  # type: ignore[no-any-return]
 
-    def __ror__(self, other: Any) -> Any:
-        return compose("parallel", other, self)
+    def __ror__(self, other: Any) -> LayerGraph:
+        return compose("parallel", other, self)  # type: ignore[no-any-return]
 
-    def __gt__(self, other: Any) -> Any:
-        return _chain.extend(self, other, sys._getframe(1))
+    def __gt__(self, other: Any) -> LayerGraph:
+        return _chain.extend(self, other, sys._getframe(1))  # type: ignore[no-any-return]
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: Any) -> LayerGraph:
         # Called too for ``module > layer``, as nn.Module has no comparisons.
-        return _chain.extend(other, self, sys._getframe(1))
+        return _chain.extend(other, self, sys._getframe(1))  # type: ignore[no-any-return]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in GONE:
+            kind = type(self).__name__
+            raise AttributeError(f"{kind} has no `{name}`, which belonged to TensorFlow; instead {GONE[name]}")
+        return super().__getattr__(name)  # type: ignore[misc]  # that of nn.Module
 
     def __bool__(self) -> bool:
         # Networks have a length, and an empty one would be false.

@@ -10,7 +10,7 @@ from typing import Any
 from torchneupy.core.warn import warn_user
 from torchneupy.layers.adapters import ModuleLayer
 from torchneupy.layers.base import own_class
-from torchneupy.layers.structure import Structure
+from torchneupy.layers.structure import Structure, unbuilt_layers
 
 __all__ = ["Summary", "draw", "show", "summary", "warn_of_missing_variables"]
 
@@ -28,10 +28,16 @@ class Summary(str):
 
 def warn_of_missing_variables(network: Structure) -> None:
     """Warn that layers have no variables yet, naming them."""
-    names = [child.name for child in network if not getattr(child, "is_built", True)]
+    names = [layer.name for layer in unbuilt_layers(network)]
+    reasons = [
+        f" The output shape of `{child.name}` is not known: {child.shape_unknown_because}."
+        for child in network
+        if isinstance(child, ModuleLayer) and child.shape_unknown_because
+    ]
     warn_user(
         f"The layers {', '.join(names)} have no variables yet, because the shape of their input is not known; an "
-        f"optimizer made now would not train them. Connect the network to an Input. Network: {network}"
+        f"optimizer made now would not train them.{''.join(reasons) or ' Connect the network to an Input.'} "
+        f"Network: {network}"
     )
 
 
@@ -77,9 +83,8 @@ def summary(network: Structure) -> Summary:
     total = sum(t.numel() for t in tensors)
     trained = sum(t.numel() for t in tensors if t.requires_grad)
     missing = "" if network.is_built else "; some layers have no variables yet"
-    header = [titles[0].ljust(widths[0]), titles[1].ljust(widths[1]), titles[2].ljust(widths[2])]
     text = [
-        "  ".join([*header, titles[3].rjust(widths[3])]),
+        line(titles),
         rule,
         *map(line, lines),
         rule,

@@ -40,6 +40,7 @@ class Dropout(Identity):
 
     Examples
     --------
+    >>> import torch
     >>> from torchneupy.layers import *
     >>> Dropout(0.5)
     Dropout(proba=0.5, name='dropout-1')

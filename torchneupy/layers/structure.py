@@ -12,8 +12,14 @@ from torchneupy.layers.adapters import as_layer
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.description import make_one_if_possible
 from torchneupy.layers.topology import Step
+from torchneupy.layers.variable_holder import VariableHolder
 
-__all__ = ["Structure"]
+__all__ = ["Structure", "unbuilt_layers"]
+
+
+def unbuilt_layers(module: nn.Module) -> list[VariableHolder]:
+    """The layers anywhere in a module that have no variables yet, though they want some."""
+    return [part for part in module.modules() if isinstance(part, VariableHolder) and part._is_waiting]
 
 
 class Structure(nn.Module):
@@ -62,7 +68,7 @@ class Structure(nn.Module):
     @property
     def is_built(self) -> bool:
         """Whether all layers have their variables."""
-        return all(getattr(child, "is_built", True) for child in self)
+        return not unbuilt_layers(self)
 
     def is_sequential(self) -> bool:
         """Whether the layers stand in one row."""
@@ -100,7 +106,9 @@ class Structure(nn.Module):
             raise ValueError(f"Layer name expected to be a string, got value {reference!r}")
         found = [key for key in self._forward if self._name(key) == reference]
         if not found:
-            raise NameError(f"Cannot find layer with name {reference!r}. Network: {self}")
+            names = ", ".join(repr(self._name(key)) for key in self._forward)
+            other = f"; it is the state_dict key of {self._name(reference)!r}" if reference in self._forward else ""
+            raise NameError(f"Cannot find layer with name {reference!r}{other}. Names: {names}. Network: {self}")
         if len(found) > 1:
             raise NameError(
                 f"Ambiguous layer name `{reference}`. Network has {len(found)} layers with the same name. "

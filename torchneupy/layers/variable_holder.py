@@ -43,8 +43,13 @@ class VariableHolder(HasVariables):
         return type(self).create_variables is not VariableHolder.create_variables
 
     @property
+    def _is_waiting(self) -> bool:
+        """Whether this very layer wants variables and has none yet."""
+        return self._built_for is None and self._makes_variables
+
+    @property
     def is_built(self) -> bool:
-        return self._built_for is not None or not self._makes_variables
+        return not self._is_waiting
 
     def specify(self, **values: Any) -> None:
         """Check and keep options; constructors call it.

@@ -236,12 +236,26 @@ class Snapshot:
         }
 
     def restore(self) -> None:
-        vars(self.layer).clear()
-        vars(self.layer).update(self.values)
+        """Put back what differs, and only that: another thread may be running the layer."""
+        values = vars(self.layer)
+        for name in [name for name in values if name not in self.values]:
+            del values[name]
+        values.update((name, value) for name, value in self.values.items() if values.get(name, self) is not value)
         for name, content in self.contents.items():
             container = self.values[name]
-            container.clear()
-            (container.extend if isinstance(container, list) else container.update)(content)
+            if not holds_the_same(container, content):
+                container.clear()
+                (container.extend if isinstance(container, list) else container.update)(content)
+
+
+def holds_the_same(container: Any, content: Any) -> bool:
+    """Whether two containers hold the very same objects in the same order."""
+    if isinstance(container, set):
+        return container == set(content)
+    if isinstance(container, dict):
+        pairs = dict(content)
+        return list(container) == list(pairs) and all(value is pairs[key] for key, value in container.items())
+    return len(container) == len(content) and all(a is b for a, b in zip(container, content, strict=True))
 
 
 def is_settled(layer: HasVariables, shapes: Sequence[TensorShape]) -> bool:
