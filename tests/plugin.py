@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("torchneupy", deadline=None, print_blob=True)
-settings.load_profile("torchneupy")
+# For a run that may take long: tests that name no number of examples of their own get ten times as many.
+settings.register_profile("full", parent=settings.get_profile("torchneupy"), max_examples=1000)
+settings.load_profile("full" if os.environ.get("TORCHNEUPY_FULL") == "1" else "torchneupy")
 
 
 @pytest.fixture(autouse=True)

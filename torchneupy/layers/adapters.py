@@ -104,6 +104,11 @@ class ModuleLayer(BaseLayer):
     name : str or None
         As in :class:`BaseLayer`; automatic names are made of the module's class.
 
+    Raises
+    ------
+    TypeError
+        If it is no module.
+
     Examples
     --------
     >>> import torch
@@ -119,6 +124,8 @@ class ModuleLayer(BaseLayer):
     shape_unknown_because: str | None = None
 
     def __init__(self, module: nn.Module, name: str | None = None) -> None:
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"ModuleLayer needs a torch.nn.Module, got {module!r} of the type {type(module).__name__}")
         self._class_name = own_class(module).__name__
         super().__init__(name=name)
         self.module: Any = module
@@ -142,11 +149,11 @@ class ModuleLayer(BaseLayer):
     @property
     def _network(self) -> Any:
         """The module, if it is a network, whose layers know their shapes; else None."""
-        return self.module if isinstance(self.module, BaseGraph) else None
+        return self.module if isinstance(self.module, BaseGraph) and not isinstance(self.module, BaseLayer) else None
 
     @property  # type: ignore[misc]  # this one cannot be assigned
     def input_shape(self) -> TensorShape:
-        shape = None if self._network is None else self._network.input_shape
+        shape = getattr(self.module, "input_shape", None)
         return shape if isinstance(shape, TensorShape) else TensorShape(None)
 
     @property
@@ -162,6 +169,8 @@ class ModuleLayer(BaseLayer):
         return self._infer(*map(TensorShape, input_shapes))[0]
 
     def _infer(self, *input_shapes: TensorShape) -> tuple[TensorShape, list[Connection]]:
+        if isinstance(self.module, BaseLayer):
+            return self.module._infer(*input_shapes)
         if self._network is not None:
             expected = len(self._network.input_layers)
             if len(input_shapes) != expected:

@@ -125,7 +125,11 @@ class BaseLayer(BaseGraph, VariableHolder):
     def _take_name(self) -> None:
         """Name the layer by its pattern, automatic or given, or by the literal name that it was given."""
         pattern = self._automatic_pattern() if self.original_name is None else self.original_name
-        new = naming.new_name(pattern)
+        try:
+            new = naming.new_name(pattern)
+        except ValueError as error:
+            error.args = (f"{error} (name of {own_class(self).__name__})",)
+            raise
         is_pattern = naming.is_pattern(pattern)
         vars(self).update(name=new, _name_pattern=pattern if is_pattern else None, _generated_name=new)
 

@@ -1,0 +1,716 @@
+"""The laws of layers: functions of a variant that raise where it does not keep the law.
+
+``LAWS`` has them all by name. Those in ``EXPENSIVE`` are asked of the first variant of a layer only, those in
+``ON_CUDA`` where there is CUDA.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import io
+import pickle
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import strategies as st
+from torch import nn
+from torch.autograd import gradcheck
+from torch.export import Dim
+from torch.func import functional_call, grad, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tests.contract.cases import VARIANTS
+from tests.contract.entry import NAMES, Variant
+from tests.contract.example import (
+    Example,
+    are_apart,
+    concrete,
+    connect,
+    fill,
+    for_all,
+    have_equal_options,
+    have_equal_values,
+    is_close,
+    is_equal,
+    is_same_option,
+    known,
+    outputs_of,
+    sizes_of,
+)
+from tests.manners.networks import run_elsewhere
+from torchneupy.core.parameters import ParameterProperty
+from torchneupy.core.shape import TensorShape
+from torchneupy.exceptions import WeightInitializationError
+
+Law: TypeAlias = Callable[[Variant], None]
+
+LAWS: dict[str, Law] = {}
+EXPENSIVE: set[str] = set()
+ON_CUDA: set[str] = set()
+
+
+def law(function: Law) -> Law:
+    LAWS[function.__name__] = function
+    return function
+
+
+def expensive(function: Law) -> Law:
+    EXPENSIVE.add(function.__name__)
+    return function
+
+
+# Shapes
+
+
+@law
+def declared_shape(variant: Variant) -> None:
+    """The shape that a layer declares comes out, whatever the sizes, in both modes; only the batch is left open."""
+
+    def check(drawn: tuple[dict[str, int], int, bool]) -> None:
+        sizes, batch, training = drawn
+        example = Example(variant, sizes, batch)
+        shape = tuple(example.layer.output(*example.inputs, training=training).shape)
+        shapes = [tuple(x.shape) for x in example.inputs]
+        assert example.layer.get_output_shape(*shapes) == shape
+        assert example.network.get_output_shape(*shapes) == shape
+        assert example.network.output_shape == (None, *shape[1:])
+
+    for_all(st.tuples(sizes_of(variant), st.integers(0, 4), st.booleans()), check, examples=10)
+
+
+def blurred(shape: tuple[int, ...]) -> st.SearchStrategy[tuple[int | None, ...]]:
+    return st.tuples(*(st.sampled_from([size, None]) for size in shape))
+
+
+@law
+def unknown_dimensions(variant: Variant) -> None:
+    """With any sizes unknown, what is declared is no more than what is true, and is computed once it can be."""
+
+    def check(data: Any) -> None:
+        example = Example(variant, data.draw(sizes_of(variant)))
+        inputs = [tuple(x.shape) for x in example.inputs]
+        output = example.expected()
+        shapes = [data.draw(blurred(shape)) for shape in inputs]
+        layer = variant.make()
+        assert TensorShape(layer.get_output_shape(*shapes)).is_compatible_with(output.shape)
+        assert TensorShape(layer.get_output_shape(*[None for _ in shapes])).is_compatible_with(output.shape)
+        network = connect(layer, [shape[1:] for shape in shapes])
+        assert network.output_shape.is_compatible_with(output.shape)
+        assert network.get_output_shape(*inputs) == output.shape
+        if network.is_built:
+            network.load_state_dict(example.network.state_dict())
+            is_close(network.eval()(*example.inputs), output)
+        else:
+            with pytest.raises(WeightInitializationError, match=layer.name):
+                network(*example.inputs)
+
+    for_all(st.data(), check, examples=10)
+
+
+# Computation
+
+
+@law
+def computes(variant: Variant) -> None:
+    """In evaluation mode the output is the reference's."""
+
+    def check(drawn: tuple[dict[str, int], int]) -> None:
+        example = Example(variant, *drawn)
+        is_close(example.network.eval()(*example.inputs), example.expected())
+        is_close(example.layer(*example.inputs), example.expected())
+
+    for_all(st.tuples(sizes_of(variant), st.integers(1, 4)), check, examples=5)
+
+
+@law
+def trains(variant: Variant) -> None:
+    """In training mode the output is as in evaluation mode, or as the entry says."""
+    example = Example(variant)
+    example.inputs = example.draw(batch=10_000 // max(np.prod(shape, dtype=int) for shape in example.shapes))
+    output = outputs_of(example.network.train(), example.inputs)
+    if variant.check_training is None:
+        is_close(output, example.expected())
+    else:
+        (x,) = example.inputs
+        variant.check_training(x.numpy(), output.detach().numpy())
+
+
+@law
+def draws_in_training_only(variant: Variant) -> None:
+    """Outputs depend on random numbers in training mode if the layer is random, and never in evaluation mode."""
+    example = Example(variant)
+    example.inputs = example.draw(batch=20)
+    first, again, other = (outputs_of(example.layer.output, example.inputs, seed, training=True) for seed in (3, 3, 4))
+    is_equal(first, again)
+    assert torch.equal(first, other) is not variant.random
+    before = torch.get_rng_state()
+    example.layer.output(*example.inputs, training=False)
+    is_equal(torch.get_rng_state(), before)
+
+
+@law
+def two_ways_in(variant: Variant) -> None:
+    """Calling in a mode gives what ``output`` gives with the flag of that mode, whatever mode it is in then."""
+    example = Example(variant)
+    layer, network, inputs = example.layer, example.network, example.inputs
+    for training in (True, False):
+        called = outputs_of(network.train(training), inputs)
+        assert layer.training is training
+        is_equal(outputs_of(layer, inputs), called)
+        for mode in (True, False):
+            network.train(mode)
+            is_equal(outputs_of(layer.output, inputs, training=training), called)
+            is_equal(outputs_of(network.output, inputs, training=training), called)
+            assert all(module.training is mode for module in network.modules())
+    is_equal(outputs_of(layer.output, inputs), called)
+    is_equal(outputs_of(network.output, inputs), called)
+    np.testing.assert_array_equal(network.train().predict(*inputs, verbose=False), called.detach().numpy())
+    assert all(module.training for module in network.modules())
+
+
+@law
+def leaves_inputs_alone(variant: Variant) -> None:
+    """A layer writes neither into its inputs nor, in evaluation mode, into its variables."""
+    example = Example(variant)
+    before, values = [x.clone() for x in example.inputs], copy.deepcopy(example.layer.state_dict())
+    for training in (False, True):
+        for wants_gradients in (False, True):
+            with torch.set_grad_enabled(wants_gradients):
+                example.layer.output(*example.inputs, training=training)
+                example.network.train(training)(*example.inputs)
+            torch.testing.assert_close(list(example.inputs), before, rtol=0, atol=0)
+        if not training:
+            torch.testing.assert_close(example.layer.state_dict(), values, rtol=0, atol=0)
+    leaves = [x.clone().requires_grad_() for x in example.inputs]
+    example.network.train()(*leaves).sum().backward()  # torch raises for a leaf that was written into
+    torch.testing.assert_close([x.detach() for x in leaves], before, rtol=0, atol=0)
+
+
+@law
+def sample_alone(variant: Variant) -> None:
+    """A sample's output does not depend on what else is in the batch."""
+    example = Example(variant)
+    together = example.network.eval()(*example.inputs)
+    for index in range(len(together)):
+        alone = example.network(*(x[index : index + 1] for x in example.inputs))
+        torch.testing.assert_close(alone, together[index : index + 1])
+
+
+# Gradients
+
+
+@law
+def gradients_are_derivatives(variant: Variant) -> None:
+    """Finite differences of float64 agree, by inputs and by variables, backward and forward, in both modes."""
+    example = Example(variant, batch=2).to(torch.float64)
+    layer, n_inputs = example.layer, len(example.inputs)
+    variables = dict(layer.named_parameters())
+
+    def compute(*tensors: torch.Tensor) -> torch.Tensor:
+        values = dict(zip(variables, tensors[n_inputs:], strict=True))
+        return outputs_of(lambda *inputs: functional_call(layer, values, inputs), tensors[:n_inputs])
+
+    tensors = [tensor.detach().requires_grad_() for tensor in (*example.inputs, *variables.values())]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's forward derivatives use it
+        for training in (False, True):
+            layer.train(training)
+            assert gradcheck(compute, tensors, check_forward_ad=True, fast_mode=True)
+
+
+@law
+def gradients_arrive(variant: Variant) -> None:
+    """The gradient reaches every variable that is trained, and no other."""
+    example = Example(variant)
+    network, layer = example.network, example.layer
+    for training in (False, True):
+        network.zero_grad()
+        output = outputs_of(network.train(training), example.inputs)
+        if layer.variables:
+            (output * torch.linspace(1, 2, output.numel()).view_as(output)).sum().backward()
+        for name, variable in layer.variables.items():
+            trained = name not in variant.buffers
+            assert (variable.grad is not None and bool(variable.grad.any())) is trained, name
+    inputs = [x.clone().requires_grad_() for x in example.inputs]
+    network.eval()(*inputs).sum().backward()
+    assert all(x.grad is not None for x in inputs)
+
+
+# Variables and options
+
+
+@law
+def variables_are_registered(variant: Variant) -> None:
+    """The variables are those of the entry, and are the layer's Parameters and buffers; nothing else holds a tensor."""
+    example = Example(variant)
+    layer, variables = example.layer, dict(example.layer.variables)
+    sizes = variant.typical_sizes()
+    shapes = {name: tuple(known(size, sizes) for size in shape) for name, shape in variant.variables.items()}
+    assert [(name, tuple(v.shape)) for name, v in variables.items()] == list(shapes.items())
+    trained = {id(v) for name, v in variables.items() if name not in variant.buffers}
+    others = {id(v) for name, v in variables.items() if name in variant.buffers}
+    assert {id(parameter) for parameter in layer.parameters()} == trained
+    assert {id(buffer) for buffer in layer.buffers()} == others
+    assert all(parameter.requires_grad for parameter in layer.parameters())
+    assert {id(v) for v in layer.state_dict(keep_vars=True).values()} == trained | others
+    assert {id(v) for v in example.network.variables.values()} == trained | others
+    assert [
+        name for part in layer.modules() for name, value in vars(part).items() if isinstance(value, torch.Tensor)
+    ] == []
+    assert layer.is_built
+
+
+def declared_variables(layer: Any) -> list[str]:
+    """The options that have become variables."""
+    return [
+        name
+        for name, option in layer.options.items()
+        if isinstance(option.value, ParameterProperty) and name in layer.variables
+    ]
+
+
+@law
+def given_values(variant: Variant) -> None:
+    """A Parameter given for a variable is shared, an array or another tensor copied."""
+    example = Example(variant)
+    for name in declared_variables(example.layer):
+        options = variant.make().get_params()
+        shape = tuple(example.layer.variables[name].shape)
+        shared = nn.Parameter(torch.rand(shape))
+        one, other = (type(example.layer)(**{**options, name: shared}) for _ in range(2))
+        for layer in (one, other):
+            network = connect(layer, example.shapes)
+            assert layer.variables[name] is shared
+            assert any(p is shared for p in network.parameters())
+        for given_value in (torch.rand(shape), np.random.default_rng(0).random(shape), np.ones(shape, int)):
+            wanted = torch.as_tensor(copy.deepcopy(given_value)).float()
+            copied = type(example.layer)(**{**options, name: given_value})
+            connect(copied, example.shapes)
+            given_value[...] = 7
+            variable = copied.variables[name]
+            assert isinstance(variable, nn.Parameter) is (name not in variant.buffers)
+            is_equal(variable.detach(), wanted)
+
+
+@law
+def repr_evaluates(variant: Variant) -> None:
+    """The repr, of a new layer and of one that has its variables, makes an equal layer."""
+    for layer in (variant.make(), Example(variant).layer):
+        have_equal_options(eval(repr(layer), dict(NAMES)), layer)
+
+
+@law
+def stays_what_was_asked_for(variant: Variant) -> None:
+    """Connecting, computing and training change no option and not the repr."""
+    layer, shapes = variant.make(), Example(variant).shapes
+    before, text = layer.get_params(), repr(layer)
+    network = connect(layer, shapes)
+    output = outputs_of(network.train(), Example(variant).inputs)
+    if layer.variables:
+        output.sum().backward()
+        torch.optim.SGD(network.parameters(), lr=0.1).step()
+    assert repr(layer) == text
+    # For an array come the values that the variable has now.
+    kept = {name: value for name, value in before.items() if not isinstance(value, (np.ndarray, torch.Tensor))}
+    after = layer.get_params()
+    assert [name for name, value in kept.items() if not is_same_option(after[name], value)] == []
+
+
+@law
+def options_rebuild(variant: Variant) -> None:
+    """``get_params`` has the constructor's arguments, and makes an equal layer, of which ``set_params`` is aware."""
+    example = Example(variant)
+    for layer in (variant.make(), example.layer):
+        options = layer.get_params()
+        assert options.keys() == inspect.signature(type(layer)).parameters.keys()
+        again = type(layer)(**options)
+        have_equal_options(again, layer)
+        assert again.name == layer.name
+    network = connect(again, example.shapes)
+    again.load_state_dict(example.layer.state_dict())
+    is_equal(outputs_of(network, example.inputs), outputs_of(example.network, example.inputs))
+    fresh = variant.make()
+    before = repr(fresh)
+    declared = {name: value for name, value in fresh.get_params().items() if name in fresh.options}
+    assert fresh.set_params(**declared) is fresh
+    assert repr(fresh) == before
+    with pytest.raises(ValueError, match="no_such_option"):
+        fresh.set_params(**declared, no_such_option=1)
+
+
+# Copies and files
+
+
+@law
+def state_dict_round_trip(variant: Variant) -> None:
+    """The state goes through a file into a network made by the same code, which computes the same then."""
+    example, other = Example(variant), connect(variant.make(), concrete(variant, variant.typical_sizes()))
+    state = example.network.state_dict()
+    (key,) = [key for key, child in example.network.named_children() if child is example.layer]
+    inner = example.layer.state_dict()
+    assert list(state) == [f"{key}.{name}" for name in inner]
+    assert {id(v) for v in example.layer.variables.values()} == {
+        id(v) for v in example.layer.state_dict(keep_vars=True).values()
+    }
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    fill(other, seed=9)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    have_equal_values(other, example.network)
+    for training in (True, False):
+        is_equal(
+            outputs_of(other.train(training), example.inputs),
+            outputs_of(example.network.train(training), example.inputs),
+        )
+    if state:
+        with pytest.raises(RuntimeError, match=next(iter(state))):
+            other.load_state_dict({})
+
+
+ELSEWHERE = """
+import torch
+from tests.contract.cases import VARIANTS
+from tests.contract.example import Example, fill, outputs_of
+from torchneupy.layers import Input, Relu, Tanh
+
+Input(3) >> Relu(2) >> Tanh(1)  # so that names are numbered otherwise than here
+stored = torch.load(folder / "here.pt", weights_only=True)
+results = []
+for variant, state in zip(VARIANTS, stored, strict=True):
+    example = Example(variant)
+    fill(example.network, seed=9)
+    example.network.load_state_dict(state)
+    outputs = [outputs_of(example.network.train(mode), example.inputs).detach() for mode in (True, False)]
+    results.append((list(example.network.state_dict()), outputs))
+torch.save(results, folder / "elsewhere.pt")
+"""
+
+
+@functools.cache
+def results_elsewhere() -> dict[str, Any]:
+    """Keys and outputs of all variants' networks, made in another process, with the values that they have here."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        torch.save([Example(variant).network.state_dict() for variant in VARIANTS], folder / "here.pt")
+        run_elsewhere(ELSEWHERE, folder)
+        results = torch.load(folder / "elsewhere.pt", weights_only=True)
+    return {str(variant): result for variant, result in zip(VARIANTS, results, strict=True)}
+
+
+@law
+def state_dict_elsewhere(variant: Variant) -> None:
+    """A network made in another process takes the state and computes the same."""
+    example = Example(variant)
+    keys, outputs = results_elsewhere()[str(variant)]
+    assert keys == list(example.network.state_dict())
+    for training, output in zip((True, False), outputs, strict=True):
+        is_equal(outputs_of(example.network.train(training), example.inputs).detach(), output)
+
+
+@law
+def deepcopy_is_apart(variant: Variant) -> None:
+    """A deep copy, of a layer or a network, has the same names, options, modes and values, and shares no storage."""
+    new = variant.make()
+    have_equal_options(copy.deepcopy(new), new)
+    example = Example(variant)
+    layer, network = example.layer, example.network
+    before = {training: outputs_of(network.train(training), example.inputs) for training in (True, False)}
+    twin = copy.deepcopy(layer)
+    assert (twin.name, repr(twin), twin.training, twin.is_built) == (layer.name, repr(layer), False, True)
+    have_equal_options(twin, layer)
+    copies = copy.deepcopy(network)
+    assert [child.name for child in copies] == [child.name for child in network]
+    for one, other in ((twin, layer), (copies, network)):
+        have_equal_values(one, other)
+        are_apart(one, other)
+    for training in (True, False):
+        is_equal(outputs_of(twin.train(training), example.inputs), before[training])
+        is_equal(outputs_of(copies.train(training), example.inputs), before[training])
+    fill(twin, seed=9)
+    fill(copies, seed=9)
+    is_equal(outputs_of(network, example.inputs), before[False])
+
+
+@law
+def copy_is_a_new_layer(variant: Variant) -> None:
+    """A copy of a layer is a new layer with the same values; a copy of a network shares its layers."""
+    example = Example(variant)
+    layer, network = example.layer, example.network
+    twin = copy.copy(layer)
+    assert (twin.name == layer.name) is (layer._name_pattern is None)
+    assert twin.original_name == layer.original_name
+    have_equal_values(twin, layer)
+    are_apart(twin, layer)
+    is_equal(outputs_of(twin, example.inputs), outputs_of(layer, example.inputs))
+    is_equal(outputs_of(connect(twin, example.shapes), example.inputs), outputs_of(network, example.inputs))
+    sharing = copy.copy(network)
+    assert all(one is other for one, other in zip(sharing, network, strict=True))
+    is_equal(outputs_of(sharing, example.inputs), outputs_of(network, example.inputs))
+
+
+@law
+def pickles(variant: Variant) -> None:
+    """A pickled layer or network comes back with the same names, options and values."""
+    new = variant.make()
+    have_equal_options(pickle.loads(pickle.dumps(new)), new)
+    example = Example(variant)
+    layer, network = pickle.loads(pickle.dumps((example.layer, example.network)))
+    assert (layer.name, repr(layer)) == (example.layer.name, repr(example.layer))
+    have_equal_options(layer, example.layer)
+    for one, other in ((layer, example.layer), (network, example.network)):
+        have_equal_values(one, other)
+        for training in (True, False):
+            is_equal(outputs_of(one.train(training), example.inputs), outputs_of(other.train(training), example.inputs))
+
+
+# Types and places
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@law
+def other_dtypes(variant: Variant) -> None:
+    """After ``.to(dtype)`` everything is computed in that type; variables are made in torch's default type."""
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.bfloat16, 2e-2)):
+        example = Example(variant).to(dtype)
+        assert all(v.dtype is dtype for v in example.layer.variables.values())
+        for training in (True, False):
+            output = outputs_of(example.network.train(training), example.inputs)
+            assert output.dtype is dtype
+        is_close(output, example.expected(), tolerance)
+    with default_dtype(torch.float64):
+        network = connect(variant.make(), example.shapes)
+        assert all(v.dtype is torch.float64 for v in network.variables.values() if v.is_floating_point())
+
+
+@law
+def autocast(variant: Variant) -> None:
+    """Under autocast outputs are about the same, and gradients reach the variables in their own type."""
+    example = Example(variant)
+    for training in (True, False):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            output = outputs_of(example.network.train(training), example.inputs)
+        if example.layer.variables:
+            output.float().sum().backward()
+            assert all(p.grad is not None and p.grad.dtype is torch.float32 for p in example.layer.parameters())
+    is_close(output, example.expected(), 2e-2)
+
+
+class Devices(TorchDispatchMode):
+    """Notes on which devices tensors are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function is not torch.ops.aten.lift_fresh.default:  # so torch.tensor begins to read an array
+            self.found |= {leaf.device.type for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
+        return result
+
+
+@law
+def on_meta(variant: Variant) -> None:
+    """On ``meta`` shapes come out right, nothing is made elsewhere and no random numbers are drawn."""
+    example = Example(variant)
+    output_shape = example.expected().shape
+    before = torch.get_rng_state()
+    with torch.device("meta"):
+        layer = variant.make()
+        with Devices() as devices:
+            network = connect(layer, example.shapes)
+            for batch in (0, 3):
+                inputs = [torch.empty((batch, *shape)) for shape in example.shapes]
+                for training in (True, False):
+                    output = network.train(training)(*inputs)
+                    assert output.shape == layer.get_output_shape(*(tuple(x.shape) for x in inputs))
+        assert output.shape == output_shape
+    assert devices.found <= {"meta"}
+    assert all(variable.is_meta for variable in network.variables.values())
+    is_equal(torch.get_rng_state(), before)
+    network.to_empty(device="cpu").load_state_dict(example.network.state_dict())
+    is_close(network.eval()(*example.inputs), example.expected())
+
+
+@law
+def on_cuda(variant: Variant) -> None:
+    """On CUDA, outputs and gradients are those of the CPU, and training works."""
+    example = Example(variant)
+    wanted = example.expected()
+    twin = Example(variant).to("cuda")
+    is_close(twin.network.eval()(*twin.inputs), wanted)
+    assert twin.network.train()(*twin.inputs).is_cuda
+    if example.layer.variables:
+        for one in (example, twin):
+            one.network.eval()(*one.inputs).square().sum().backward()
+        for ours, theirs in zip(twin.layer.parameters(), example.layer.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad.cpu(), theirs.grad, rtol=1e-4, atol=1e-4)
+    with torch.device("cuda"):
+        network = connect(variant.make(), example.shapes)
+    assert all(variable.is_cuda for variable in network.variables.values())
+
+
+ON_CUDA.add("on_cuda")
+
+
+# Within torch's tools
+
+
+class Tripled(nn.Module):
+    """A stranger that takes a layer's place."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return 3 * self.inner(*inputs)
+
+
+@law
+def replaced_child_runs(variant: Variant) -> None:
+    """What is put in a layer's place in a network is what runs, be it a layer or any other module."""
+    example = Example(variant)
+    network, inputs = example.network.eval(), example.inputs
+    (key,) = [key for key, child in network.named_children() if child is example.layer]
+    wanted = 3 * outputs_of(network, inputs)
+    setattr(network, key, Tripled(example.layer))
+    is_equal(outputs_of(network, inputs), wanted)
+    is_equal(outputs_of(network.output, inputs), wanted)
+    np.testing.assert_array_equal(network.predict(*inputs, verbose=False), wanted.detach().numpy())
+    assert not variant.variables or all(".inner." in name for name, _ in network.named_parameters())
+    other = copy.deepcopy(example.layer)
+    fill(other, seed=9)
+    setattr(network, key, other)
+    is_equal(outputs_of(network, inputs), outputs_of(other, inputs))
+    is_equal(outputs_of(network.output, inputs), outputs_of(other, inputs))
+
+
+@law
+def stateless(variant: Variant) -> None:
+    """``functional_call`` computes with other values, and leaves those that the network has."""
+    example, other = Example(variant), Example(variant)
+    fill(other.network, seed=9)
+    for training in (True, False):
+        network, wanted = example.network.train(training), other.network.train(training)
+        before = outputs_of(network, example.inputs)
+        values = dict(wanted.state_dict())
+        output = outputs_of(lambda *inputs: functional_call(network, values, inputs), example.inputs)  # noqa: B023
+        is_equal(output, outputs_of(wanted, example.inputs))
+        is_equal(outputs_of(network, example.inputs), before)
+
+
+@law
+def mapped_over_values(variant: Variant) -> None:
+    """``vmap`` computes with many values of the variables, or for many batches, at once."""
+    example, other = Example(variant), Example(variant)
+    fill(other.network, seed=9)
+    network, inputs = example.network.eval(), example.inputs
+    states = {key: torch.stack([v, other.network.state_dict()[key]]) for key, v in network.state_dict().items()}
+    batches = [torch.stack([x, x + 1]) for x in inputs]
+    with warnings.catch_warnings():
+        # What torch says of its own operations under vmap.
+        warnings.filterwarnings("ignore", ".*(performance drop|was resized since it had shape)", UserWarning)
+        if states:
+            outputs = vmap(lambda values: functional_call(network, values, inputs))(states)
+            torch.testing.assert_close(outputs, torch.stack([network(*inputs), other.network.eval()(*inputs)]))
+        outputs = vmap(network)(*batches)
+        torch.testing.assert_close(outputs, torch.stack([network(*(x[i] for x in batches)) for i in range(2)]))
+        if variant.random:
+            drawn = vmap(network.train(), randomness="different")(*(torch.stack([x, x]) for x in inputs))
+            assert drawn[0].shape == drawn[1].shape == outputs[0].shape
+            assert not torch.equal(*drawn)
+
+
+@law
+def mapped_over_samples(variant: Variant) -> None:
+    """``vmap(grad(...))`` gives the gradient of each sample."""
+    example = Example(variant)
+    network, inputs = example.network.eval(), example.inputs
+
+    def loss(values: Any, *sample: torch.Tensor) -> Any:
+        return functional_call(network, values, tuple(x[None] for x in sample)).square().sum()
+
+    values = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    wanted = tuple(range(1 + len(inputs)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*(performance drop|was resized since it had shape)", UserWarning)
+        found = vmap(grad(loss, argnums=wanted), in_dims=(None, *(0 for _ in inputs)))(values, *inputs)
+    for index in range(len(inputs[0])):
+        leaves = [x[index : index + 1].clone().requires_grad_() for x in inputs]
+        network.zero_grad()
+        network(*leaves).square().sum().backward()
+        for name, parameter in network.named_parameters():
+            torch.testing.assert_close(found[0][name][index], parameter.grad)
+        for gradients, leaf in zip(found[1:], leaves, strict=True):
+            torch.testing.assert_close(gradients[index][None], leaf.grad)
+
+
+@law
+def traced_by_fx(variant: Variant) -> None:
+    """``torch.fx`` traces a network, which then takes any batch."""
+    example = Example(variant)
+    traced = torch.fx.symbolic_trace(example.network.eval())
+    for batch in (1, 5):
+        inputs = example.draw(batch)
+        is_equal(traced(*inputs), example.network(*inputs))
+
+
+@law
+@expensive
+def compiled(variant: Variant) -> None:
+    """Compiled as one graph for any batch, a network gives the same outputs and gradients in both modes."""
+    example = Example(variant)
+    network = example.network
+    twin = copy.deepcopy(network)
+    for training in (True, False):
+        torch.compiler.reset()
+        quick: Any = torch.compile(network.train(training), fullgraph=True, backend="aot_eager")
+        twin.train(training)
+        with torch._dynamo.config.patch(error_on_recompile=True):
+            for batch in (11, 13):  # sizes of nothing else here: torch takes equal sizes for one
+                inputs = example.draw(batch)
+                for x in inputs:
+                    torch._dynamo.mark_dynamic(x, 0)
+                output, wanted = outputs_of(quick, inputs), outputs_of(twin, inputs)
+                torch.testing.assert_close(output, wanted)
+                if example.layer.variables:
+                    output.square().sum().backward()
+                    wanted.square().sum().backward()
+        for ours, theirs in zip(network.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad)
+    torch.compiler.reset()
+
+
+@law
+@expensive
+def exported(variant: Variant) -> None:
+    """Exported with a batch of 2 or more left open, a network gives the same outputs."""
+    example = Example(variant)
+    network = example.network.eval()
+    shapes = (tuple({0: Dim("batch", min=2)} for _ in example.inputs),)
+    program = torch.export.export(network, example.draw(11), dynamic_shapes=shapes)
+    for batch in (2, 13):
+        inputs = example.draw(batch)
+        torch.testing.assert_close(program.module()(*inputs), network(*inputs))
+    assert program.state_dict.keys() == network.state_dict().keys()
