@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -203,7 +204,7 @@ class WithdrawProperty:
         self.inherited.specify(instance, value)
 
 
-def find_declaration(cls: type, name: str) -> Declaration:
+def find_declaration(cls: Any, name: str) -> Declaration:
     """The declaration of an attribute, also of one that a class has withdrawn from its options.
 
     Raises
@@ -211,6 +212,12 @@ def find_declaration(cls: type, name: str) -> Declaration:
     AttributeError
         If no class in the row of parents declares it.
     """
+    return search_declaration(cls, name)
+
+
+@lru_cache(maxsize=1024)
+def search_declaration(cls: Any, name: str) -> Declaration:
+    """As :func:`find_declaration`, which remembers what it found."""
     for base in cls.__mro__:
         found = vars(base).get(name)
         while isinstance(found, WithdrawProperty):

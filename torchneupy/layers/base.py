@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -26,8 +26,17 @@ __all__ = ["BaseLayer", "Identity", "Input", "own_class"]
 
 def own_class(module: Any) -> type:
     """The class that a module was made of; parametrize and FSDP give objects a class of their own, derived from it."""
+    cls: Any = type(module)
+    own: type = first_own_class(cls)
+    return own
+
+
+@lru_cache(maxsize=256)
+def first_own_class(cls: Any) -> type:
+    """The first class in the row of parents that is not made by torch while a program runs."""
     makers = ("torch.nn.utils.parametrize", "torch.distributed.")
-    return next(base for base in type(module).__mro__ if not base.__module__.startswith(makers))
+    row: tuple[type, ...] = cls.__mro__
+    return next(base for base in row if not base.__module__.startswith(makers))
 
 
 def count_positional(function: Any) -> tuple[int, int | None]:

@@ -64,7 +64,7 @@ class Draft:
         """A layer or a network as a draft; the shape of a layer is left open until it is known where it goes."""
         draft = cls()
         if isinstance(operand, BaseLayer):
-            (key,), draft.numbers = naming.assign_keys([naming.name_request(operand)])
+            key = operand.name  # for the time being: it gets its key from the draft that it is added to
             draft.layers[key], draft.forward[key], draft.sources[key] = operand, (), ()
             draft.inputs, draft.outputs = [key], [key]
             draft.members.add(operand)
@@ -161,9 +161,7 @@ class Draft:
         LayerConnectionError
             If the two do not fit together, or there would be a cycle.
         """
-        if not self.layers:
-            if not other.shapes:
-                other.infer(list(other.layers))
+        if not self.layers and other.shapes:
             return other
         if connect:
             self.fail_if_many_to_many(other)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from torch import nn
 
@@ -18,11 +18,21 @@ __all__ = ["VariableHolder"]
 class VariableHolder(HasVariables):
     """A module whose declared options may become variables, once the shapes of its inputs are known."""
 
+    _defaulted: ClassVar[tuple[str, ...]] = ()
+    _may_be_modules: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        values = {name: option.value for name, option in cls.options.items()}
+        cls._defaulted = tuple(
+            name for name, v in values.items() if isinstance(v, ParameterProperty) and v.default is not None
+        )
+        cls._may_be_modules = tuple(name for name, v in values.items() if v.accepts_modules)
+
     def __init__(self) -> None:
         specifications = vars(self).get("_specifications", {})
-        for declared, option in self.options.items():
-            if isinstance(option.value, ParameterProperty) and option.value.default is not None:
-                specifications.setdefault(declared, option.value.clean(option.value.default, self))
+        for declared in self._defaulted:
+            specifications.setdefault(declared, find_declaration(type(self), declared).specification(self))
         super().__init__()
         self._parameters.update(dict.fromkeys(specifications))
         # Into the dictionary itself: nn.Module looks at each attribute that is assigned, which takes a third of the
@@ -30,7 +40,7 @@ class VariableHolder(HasVariables):
         vars(self).update(
             _specifications=specifications, _variable_keys={}, _built_for=None, _not_built_because=None
         )
-        for declared in self.options:
+        for declared in self._may_be_modules:
             if isinstance(vars(self).get(declared), nn.Module):
                 setattr(self, declared, vars(self)[declared])  # now there is a place for children
 

@@ -152,6 +152,8 @@ def known_shape(layer: HasVariables, name: str, shape: Any, value: Any) -> tuple
     WeightInitializationError
         If one of the sizes is not known.
     """
+    if type(shape) is tuple and all(type(size) is int and size >= 0 for size in shape):
+        return shape  # what nearly every layer asks for
     if shape is None:
         if not isinstance(value, (np.ndarray, torch.Tensor)):
             raise WeightInitializationError(f"Variable `{name}` of layer `{layer.name}` needs a shape. Layer: {layer}")
@@ -168,9 +170,10 @@ def known_shape(layer: HasVariables, name: str, shape: Any, value: Any) -> tuple
 def fail_if_taken(layer: HasVariables, key: str) -> None:
     """Raise KeyError if a variable cannot be kept under a key."""
     option = layer.options.get(key)
-    declared = option is not None and isinstance(option.value, ParameterProperty)
+    if option is not None and isinstance(option.value, ParameterProperty):
+        return
     attribute = getattr(type(layer), key, None) is not None or vars(layer).get(key) is not None or option is not None
-    if not key or "." in key or (attribute and not declared):
+    if not key or "." in key or attribute:
         raise KeyError(
             f"A variable of layer `{layer.name}` cannot be called {key!r}: the layer has an attribute of that name, or "
             f"nn.Module refuses it. Layer: {layer}"
@@ -288,7 +291,7 @@ def create(layer: HasVariables, shapes: Sequence[TensorShape], before: Snapshot)
     known = all(shape.ndims is not None and None not in shape.as_list()[1:] for shape in shapes)
     # Where something is unknown, a custom layer may stumble over it in its own way.
     not_yet = (WeightInitializationError,) if known else (WeightInitializationError, TypeError, ValueError)
-    generator = torch.get_rng_state()
+    generator = None if known else torch.get_rng_state()
     try:
         adopt_plain_specifications(layer)
         layer.create_variables(*shapes)
@@ -297,7 +300,8 @@ def create(layer: HasVariables, shapes: Sequence[TensorShape], before: Snapshot)
         raise
     except not_yet as error:
         before.restore()
-        torch.set_rng_state(generator)
+        if generator is not None:
+            torch.set_rng_state(generator)
         known_layer = isinstance(error, WeightInitializationError)
         reason = str(error) if known_layer else f"{type(error).__name__}: {error}. Layer: {layer}"
         vars(layer)["_not_built_because"] = reason
