@@ -108,7 +108,6 @@ class BaseLayer(BaseGraph, VariableHolder):
     original_name: str | None
     _input_shape: TensorShape
     _takes_training: ClassVar[bool] = False
-    _takes_keywords: ClassVar[bool] = False
     _n_inputs: ClassVar[tuple[int, int | None]] = (0, None)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -116,10 +115,10 @@ class BaseLayer(BaseGraph, VariableHolder):
         super().__init_subclass__(**kwargs)
         if "output" in vars(cls):
             parameters = inspect.signature(cls.output).parameters
-            cls._takes_keywords = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+            takes_keywords = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
             # A layer of the library that takes the flag names it.
             own = cls.__module__.startswith(__package__ + ".")
-            cls._takes_training = "training" in parameters or (cls._takes_keywords and not own)
+            cls._takes_training = "training" in parameters or (takes_keywords and not own)
             cls._n_inputs = count_positional(cls.output)
 
     def __init__(self, name: str | None = None) -> None:
