@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import Phase, find, given, settings
+from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
@@ -613,6 +613,9 @@ def test_copies_are_equal_and_independent(make_copy, drawn, data):
 @share(0.05)
 @given(descriptions(depth=1), seeds, st.booleans())
 def test_a_compiled_network_is_one_graph_with_the_same_outputs_and_gradients(description, seed, training):
+    # Where everything is dropped, torch draws random numbers when it is compiled, and none otherwise: from there on
+    # the two have other ones.
+    assume(not training or all(leaf.options.get("proba") != 1 for leaf in description.leaves.values()))
     built = description.build().in_double()
     network, inputs = built.network.train(training), description.inputs()
     found = []
