@@ -9,8 +9,8 @@ from hypothesis import settings
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("torchneupy", deadline=None, print_blob=True)
-# For a run that may take long: tests that name no number of examples of their own get ten times as many.
-settings.register_profile("full", parent=settings.get_profile("torchneupy"), max_examples=1000)
+# For a run that may take long: tests that name no number of examples of their own get three times as many.
+settings.register_profile("full", parent=settings.get_profile("torchneupy"), max_examples=300)
 settings.load_profile("full" if os.environ.get("TORCHNEUPY_FULL") == "1" else "torchneupy")
 
 

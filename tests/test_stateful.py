@@ -513,7 +513,7 @@ class Networks(RuleBasedStateMachine):
             "key": (RuntimeError, "Unexpected key.*nobody", lambda: network.load_state_dict({**state, "nobody": wide})),
         }
         first = network.input_layers[0]
-        if isinstance(first, Input) and count == 1:
+        if isinstance(first, Input) and None not in first.shape and count == 1:
             words = rf"\(2, 77\) to the input layer `{first.name}`"
             spoilt["width of an input"] = (ValueError, words, lambda: network(wide))
             spoilt["width of a layer"] = (
