@@ -49,6 +49,15 @@ class Variant:
         Those among the variables that are not trained.
     sizes : mapping
         The least and the largest value of a size; (1, 6) for those that it does not tell.
+    indices : mapping
+        Place of an input that holds whole numbers to the least and the largest of them, which may be a size's name.
+    in_training : callable or None
+        The output in training mode, as ``reference``. None where it is the same, or ``check_training`` checks it.
+    after_training : callable or None
+        What is in the buffers, by name, after one call in training mode; arguments as ``reference``. None where
+        nothing changes.
+    least_batch : int
+        The least number of samples with which training works. Defaults to 0.
     check_training : callable or None
         Takes an input and the output in training mode, and asserts what has to be true of them. None where training
         changes nothing.
@@ -64,6 +73,10 @@ class Variant:
     variables: Mapping[str, Shape] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    indices: Mapping[int, tuple[int, int | str]] = field(default_factory=dict)
+    in_training: Reference | None = None
+    after_training: Callable[..., Mapping[str, Array]] | None = None
+    least_batch: int = 0
     check_training: Callable[[Array, Array], None] | None = None
     random: bool = False
     exempt: Mapping[str, str] = field(default_factory=dict)

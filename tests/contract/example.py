@@ -46,7 +46,8 @@ class Example:
     def __init__(self, variant: Variant, sizes: dict[str, int] | None = None, batch: int = 3) -> None:
         torch.manual_seed(0)
         self.variant = variant
-        self.shapes = concrete(variant, variant.typical_sizes() if sizes is None else sizes)
+        self.sizes = variant.typical_sizes() if sizes is None else sizes
+        self.shapes = concrete(variant, self.sizes)
         self.layer: Any = variant.make()
         self.network: Any = connect(self.layer, self.shapes)
         fill(self.network)
@@ -54,17 +55,60 @@ class Example:
 
     def draw(self, batch: int, seed: int = 2) -> tuple[torch.Tensor, ...]:
         generator = torch.Generator().manual_seed(seed)
-        return tuple(torch.randn((batch, *shape), generator=generator) for shape in self.shapes)
+        drawn = []
+        for place, shape in enumerate(self.shapes):
+            if place in self.variant.indices:
+                least, most = self.bounds(place)
+                drawn.append(torch.randint(least, most + 1, (batch, *shape), generator=generator))
+            else:
+                drawn.append(torch.randn((batch, *shape), generator=generator))
+        return tuple(drawn)
+
+    def bounds(self, place: int) -> tuple[int, int]:
+        """The least and the largest value of an input that holds whole numbers."""
+        least, most = self.variant.indices[place]
+        return least, known(most, self.sizes)
+
+    def other_inputs(self) -> tuple[torch.Tensor, ...]:
+        """Inputs that differ from this one's everywhere, where they can."""
+        changed = []
+        for place, x in enumerate(self.inputs):
+            if place in self.variant.indices:
+                least, most = self.bounds(place)
+                changed.append(least + (x - least + 1) % (most + 1 - least))
+            else:
+                changed.append(x + 1)
+        return tuple(changed)
 
     def expected(self, *inputs: torch.Tensor) -> np.ndarray[Any, Any]:
         """The output for the layer's values, in evaluation mode; of float64."""
+        return self.compute(self.variant.reference, *inputs)
+
+    def compute(self, reference: Callable[..., Any], *inputs: torch.Tensor) -> Any:
+        """What a reference makes of the layer's values and the inputs, in float64."""
         values = {name: variable.detach().double().cpu().numpy() for name, variable in self.layer.variables.items()}
-        return self.variant.reference(values, *(x.detach().double().cpu().numpy() for x in inputs or self.inputs))
+        return reference(values, *(as_array(x) for x in inputs or self.inputs))
 
     def to(self, *args: Any) -> Example:
         self.network.to(*args)
-        self.inputs = tuple(x.to(*args) for x in self.inputs)
+        # Not of another type, if they are whole numbers; to another device they go.
+        self.inputs = tuple(x.to(*args) if x.is_floating_point() else x.to(self.device_of(args)) for x in self.inputs)
         return self
+
+    @staticmethod
+    def device_of(args: tuple[Any, ...]) -> Any:
+        return next((argument for argument in args if not isinstance(argument, torch.dtype)), "cpu")
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    tensor = tensor.detach().cpu()
+    array: np.ndarray[Any, Any] = (tensor.double() if tensor.is_floating_point() else tensor).numpy()
+    return array
+
+
+def leaf(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy of which the gradient is kept, if it can have one."""
+    return tensor.clone().requires_grad_(tensor.is_floating_point())
 
 
 def outputs_of(function: Any, inputs: Sequence[torch.Tensor], seed: int = 3, **options: Any) -> torch.Tensor:

@@ -44,6 +44,7 @@ from tests.contract.example import (
     is_equal,
     is_same_option,
     known,
+    leaf,
     outputs_of,
     sizes_of,
 )
@@ -78,7 +79,7 @@ def declared_shape(variant: Variant) -> None:
 
     def check(drawn: tuple[dict[str, int], int, bool]) -> None:
         sizes, batch, training = drawn
-        example = Example(variant, sizes, batch)
+        example = Example(variant, sizes, max(batch, variant.least_batch) if training else batch)
         shape = tuple(example.layer.output(*example.inputs, training=training).shape)
         shapes = [tuple(x.shape) for x in example.inputs]
         assert example.layer.get_output_shape(*shapes) == shape
@@ -137,12 +138,36 @@ def trains(variant: Variant) -> None:
     """In training mode the output is as in evaluation mode, or as the entry says."""
     example = Example(variant)
     example.inputs = example.draw(batch=10_000 // max(np.prod(shape, dtype=int) for shape in example.shapes))
+    expected = example.compute(variant.in_training or variant.reference)
     output = outputs_of(example.network.train(), example.inputs)
     if variant.check_training is None:
-        is_close(output, example.expected())
+        is_close(output, expected)
     else:
         (x,) = example.inputs
         variant.check_training(x.numpy(), output.detach().numpy())
+
+
+@law
+def changes_its_buffers(variant: Variant) -> None:
+    """A call in training mode changes buffers as the entry says, and no other variable; each way in does it once."""
+    example = Example(variant)
+    before = {name: value.detach().clone() for name, value in example.layer.variables.items()}
+    calls: tuple[Callable[..., Any], ...] = (
+        example.network.train(),
+        torch.no_grad()(example.network),
+        lambda *inputs: example.network.eval().output(*inputs, training=True),
+        lambda *inputs: example.layer.output(*inputs, training=True),
+    )
+    for call in calls:
+        changed = example.compute(variant.after_training or (lambda values, *inputs: {}))
+        call(*example.inputs)
+        for name, value in example.layer.variables.items():
+            is_close(value, changed.get(name, before[name].double().numpy()))
+        assert changed.keys() <= set(variant.buffers)
+    after = copy.deepcopy(example.layer.state_dict())
+    example.network.eval()(*example.inputs)
+    example.network.train().output(*example.inputs, training=False)
+    torch.testing.assert_close(example.layer.state_dict(), after, rtol=0, atol=0)
 
 
 @law
@@ -191,8 +216,10 @@ def leaves_inputs_alone(variant: Variant) -> None:
             torch.testing.assert_close(list(example.inputs), before, rtol=0, atol=0)
         if not training:
             torch.testing.assert_close(example.layer.state_dict(), values, rtol=0, atol=0)
-    leaves = [x.clone().requires_grad_() for x in example.inputs]
-    example.network.train()(*leaves).sum().backward()  # torch raises for a leaf that was written into
+    leaves = [leaf(x) for x in example.inputs]
+    output = example.network.train()(*leaves)
+    if output.requires_grad:
+        output.sum().backward()  # torch raises for a leaf that was written into
     torch.testing.assert_close([x.detach() for x in leaves], before, rtol=0, atol=0)
 
 
@@ -220,7 +247,7 @@ def gradients_are_derivatives(variant: Variant) -> None:
         values = dict(zip(variables, tensors[n_inputs:], strict=True))
         return outputs_of(lambda *inputs: functional_call(layer, values, inputs), tensors[:n_inputs])
 
-    tensors = [tensor.detach().requires_grad_() for tensor in (*example.inputs, *variables.values())]
+    tensors = [leaf(tensor.detach()) for tensor in (*example.inputs, *variables.values())]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")  # torch's forward derivatives use it
         for training in (False, True):
@@ -230,7 +257,7 @@ def gradients_are_derivatives(variant: Variant) -> None:
 
 @law
 def gradients_arrive(variant: Variant) -> None:
-    """The gradient reaches every variable that is trained, and no other."""
+    """The gradient reaches every variable that is trained, every input that can have one, and nothing else."""
     example = Example(variant)
     network, layer = example.network, example.layer
     for training in (False, True):
@@ -241,9 +268,11 @@ def gradients_arrive(variant: Variant) -> None:
         for name, variable in layer.variables.items():
             trained = name not in variant.buffers
             assert (variable.grad is not None and bool(variable.grad.any())) is trained, name
-    inputs = [x.clone().requires_grad_() for x in example.inputs]
-    network.eval()(*inputs).sum().backward()
-    assert all(x.grad is not None for x in inputs)
+    inputs = [leaf(x) for x in example.inputs]
+    output = network.eval()(*inputs)
+    if output.requires_grad:
+        output.sum().backward()
+    assert all((x.grad is not None) is x.is_floating_point() for x in inputs)
 
 
 # Variables and options
@@ -540,8 +569,8 @@ def on_meta(variant: Variant) -> None:
         with Devices() as devices:
             network = connect(layer, example.shapes)
             for batch in (0, 3):
-                inputs = [torch.empty((batch, *shape)) for shape in example.shapes]
-                for training in (True, False):
+                inputs = [torch.empty((batch, *x.shape[1:]), dtype=x.dtype) for x in example.inputs]
+                for training in (batch >= variant.least_batch, False):
                     output = network.train(training)(*inputs)
                     assert output.shape == layer.get_output_shape(*(tuple(x.shape) for x in inputs))
         assert output.shape == output_shape
@@ -627,7 +656,7 @@ def mapped_over_values(variant: Variant) -> None:
     fill(other.network, seed=9)
     network, inputs = example.network.eval(), example.inputs
     states = {key: torch.stack([v, other.network.state_dict()[key]]) for key, v in network.state_dict().items()}
-    batches = [torch.stack([x, x + 1]) for x in inputs]
+    batches = [torch.stack(both) for both in zip(inputs, example.other_inputs(), strict=True)]
     with warnings.catch_warnings():
         # What torch says of its own operations under vmap.
         warnings.filterwarnings("ignore", ".*(performance drop|was resized since it had shape)", UserWarning)
@@ -652,18 +681,20 @@ def mapped_over_samples(variant: Variant) -> None:
         return functional_call(network, values, tuple(x[None] for x in sample)).square().sum()
 
     values = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    wanted = tuple(range(1 + len(inputs)))
+    wanted = (0, *(1 + place for place, x in enumerate(inputs) if x.is_floating_point()))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*(performance drop|was resized since it had shape)", UserWarning)
         found = vmap(grad(loss, argnums=wanted), in_dims=(None, *(0 for _ in inputs)))(values, *inputs)
     for index in range(len(inputs[0])):
-        leaves = [x[index : index + 1].clone().requires_grad_() for x in inputs]
+        leaves = [leaf(x[index : index + 1]) for x in inputs]
         network.zero_grad()
-        network(*leaves).square().sum().backward()
+        output = network(*leaves)
+        if output.requires_grad:
+            output.square().sum().backward()
         for name, parameter in network.named_parameters():
             torch.testing.assert_close(found[0][name][index], parameter.grad)
-        for gradients, leaf in zip(found[1:], leaves, strict=True):
-            torch.testing.assert_close(gradients[index][None], leaf.grad)
+        for gradients, place in zip(found[1:], wanted[1:], strict=True):
+            torch.testing.assert_close(gradients[index][None], leaves[place - 1].grad)
 
 
 @law
@@ -699,6 +730,7 @@ def compiled(variant: Variant) -> None:
                     wanted.square().sum().backward()
         for ours, theirs in zip(network.parameters(), twin.parameters(), strict=True):
             torch.testing.assert_close(ours.grad, theirs.grad)
+        torch.testing.assert_close(network.state_dict(), twin.state_dict())
     torch.compiler.reset()
 
 
