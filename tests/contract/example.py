@@ -82,22 +82,20 @@ class Example:
 
     def expected(self, *inputs: torch.Tensor) -> np.ndarray[Any, Any]:
         """The output for the layer's values, in evaluation mode; of float64."""
-        return self.compute(self.variant.reference, *inputs)
+        output: np.ndarray[Any, Any] = self.compute(self.variant.reference, *inputs)
+        return output
 
     def compute(self, reference: Callable[..., Any], *inputs: torch.Tensor) -> Any:
         """What a reference makes of the layer's values and the inputs, in float64."""
         values = {name: variable.detach().double().cpu().numpy() for name, variable in self.layer.variables.items()}
         return reference(values, *(as_array(x) for x in inputs or self.inputs))
 
-    def to(self, *args: Any) -> Example:
-        self.network.to(*args)
-        # Not of another type, if they are whole numbers; to another device they go.
-        self.inputs = tuple(x.to(*args) if x.is_floating_point() else x.to(self.device_of(args)) for x in self.inputs)
+    def to(self, target: torch.dtype | str) -> Example:
+        """Take network and inputs to a type or a device; whole numbers stay whole numbers."""
+        self.network.to(target)
+        keeps = isinstance(target, torch.dtype)
+        self.inputs = tuple(x if keeps and not x.is_floating_point() else x.to(target) for x in self.inputs)
         return self
-
-    @staticmethod
-    def device_of(args: tuple[Any, ...]) -> Any:
-        return next((argument for argument in args if not isinstance(argument, torch.dtype)), "cpu")
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
