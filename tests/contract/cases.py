@@ -7,7 +7,7 @@ and a test fails when it holds after all.
 
 from __future__ import annotations
 
-from tests.contract.entries import activations, adapters, base, merging, stochastic
+from tests.contract.entries import activations, adapters, base, merging, recurrent, stochastic
 from tests.contract.entry import Case, Refused, Variant
 
 CASES: tuple[Case, ...] = (
@@ -15,6 +15,7 @@ CASES: tuple[Case, ...] = (
     *activations.CASES,
     *stochastic.CASES,
     *merging.CASES,
+    *recurrent.CASES,
     *adapters.CASES,
 )
 

@@ -17,7 +17,7 @@ ValueError: Value `level` should be between 0 and inf, got -1 (option of Noise)
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,14 +55,22 @@ class Property(BaseProperty):
     Parameters
     ----------
     expected_type : type or tuple of types
-        Defaults to ``object``, which is anything.
+        Defaults to ``object``, which is anything. ``Callable`` is any function, or callable object, but no class: its
+        instance is what was meant.
     default, required, allow_none, fixed
         As in :class:`BaseProperty`.
     """
 
     def __init__(self, expected_type: Any = object, *args: Any, **kwargs: Any) -> None:
         self.expected_type = expected_type
+        # A module is callable, and becomes a child of a layer that is given one.
+        self.accepts_modules = expected_type is Callable
         super().__init__(*args, **kwargs)
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if self.expected_type is Callable and isinstance(value, type):
+            raise TypeError(f"Expected a function for `{self.name}` property, got the class {value!r}")
 
 
 class ArrayProperty(BaseProperty):

@@ -18,9 +18,12 @@ from torchneupy.layers.adapters import ModuleLayer, as_layer
 from torchneupy.layers.base import BaseLayer, Identity, Input
 from torchneupy.layers.graph import BaseGraph, LayerGraph, join, merge, parallel, repeat
 from torchneupy.layers.merging import Concatenate, Elementwise
+from torchneupy.layers.recurrent import GRU, LSTM
 from torchneupy.layers.stochastic import DropBlock, Dropout, GaussianNoise
 
 __all__ = [
+    "GRU",
+    "LSTM",
     "BaseGraph",
     "BaseLayer",
     "Concatenate",

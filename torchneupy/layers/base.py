@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +23,9 @@ from torchneupy.layers.variable_holder import VariableHolder
 from torchneupy.layers.variables import Connection
 
 __all__ = ["BaseLayer", "Identity", "Input", "own_class"]
+
+
+FUNCTIONS = (FunctionType, BuiltinFunctionType, MethodType)
 
 
 def own_class(module: Any) -> type:
@@ -102,8 +106,8 @@ class BaseLayer(BaseGraph, VariableHolder):
 
     name = Property(expected_type=str)
 
-    #: Whether the layer reads its inputs as indices, which must not become fractions.
-    takes_indices: ClassVar[bool] = False
+    #: Whether the layer reads its inputs as whole numbers, which must stay such; or the places of those that it does.
+    takes_indices: ClassVar[bool | tuple[int, ...]] = False
 
     original_name: str | None
     _input_shape: TensorShape
@@ -247,6 +251,8 @@ class BaseLayer(BaseGraph, VariableHolder):
 
     @staticmethod
     def _format_value(value: Any) -> str:
+        if isinstance(value, FUNCTIONS):
+            return f"<function {value.__name__}>"  # without the address, which means nothing to anyone
         return describe_array(value) if isinstance(value, (np.ndarray, torch.Tensor)) else repr(value)
 
     def __repr__(self) -> str:

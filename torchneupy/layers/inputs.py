@@ -98,10 +98,9 @@ def as_tensor(network: Structure, index: int, value: Any) -> Any:
     device = torch.get_default_device() if example is None else example.device
     dtype = torch.get_default_dtype() if example is None else example.dtype
     key = network._inputs[index]
-    readers = [network._modules[reader] for reader in (key, *network._forward[key])]
     try:
         array = np.asarray(value)
-        if array.dtype.kind in "biu" and any(getattr(reader, "takes_indices", False) for reader in readers):
+        if array.dtype.kind in "biu" and holds_indices(network, key):
             return torch.as_tensor(array, device=device)
         return torch.as_tensor(array, dtype=dtype, device=device)
     except (TypeError, ValueError) as error:
@@ -109,3 +108,13 @@ def as_tensor(network: Structure, index: int, value: Any) -> Any:
         raise kind(
             f"Cannot make a tensor for the input layer `{network._name(key)}` of {value!r}: {error}. Network: {network}"
         ) from error
+
+
+def holds_indices(network: Structure, key: str) -> bool:
+    """Whether an input layer, or a layer that it feeds, reads its values as whole numbers."""
+    places = {reader: network._sources[reader].index(key) for reader in network._forward[key]}
+    for reader, place in {key: 0, **places}.items():
+        wanted = getattr(network._modules[reader], "takes_indices", False)
+        if wanted is True or (wanted and place in wanted):
+            return True
+    return False

@@ -86,7 +86,7 @@ class Elementwise(BaseLayer):
         return reduce(self.merge_function, inputs)
 
     def __repr__(self) -> str:
-        return self._repr_arguments(repr(self._option("merge_function")), name=self.name)
+        return self._repr_arguments(self._format_value(self._option("merge_function")), name=self.name)
 
 
 class Concatenate(BaseLayer):

@@ -165,7 +165,7 @@ class VariableHolder(HasVariables):
 
     def _fail_if_made_differently(self, name: str, value: Any) -> None:
         """Raise ValueError if an option would add a variable to a layer that is built, or take one away."""
-        becomes_variable = isinstance(self.options[name].value, ParameterProperty)
+        becomes_variable = isinstance(self.options[name].value, ParameterProperty) and value is not self._option(name)
         if becomes_variable and self._built_for is not None and (name in self._variable_keys) != (value is not None):
             raise ValueError(
                 f"Cannot set `{name}` of layer `{self.name}` to {value!r}: the layer was built "
