@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["forward", "step"]
+__all__ = ["forward", "forward_and_backward", "step"]
 
 
 def forward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]:
@@ -17,6 +17,18 @@ def forward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]
     def work() -> Any:
         with torch.no_grad():
             return compute(x)
+
+    return work
+
+
+def forward_and_backward(network: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
+    """The gradients of all parameters."""
+
+    def work() -> Any:
+        network.zero_grad()
+        loss = network(x).square().mean()
+        loss.backward()
+        return loss
 
     return work
 

@@ -126,6 +126,12 @@ class BaseRNNLayer(BaseLayer):
             self.fail_if_not_built()
         if is_symbolic(input):
             return as_one_node(self, input) if lengths is None else as_one_node(self, input, lengths)
+        if input.ndim != 3 or input.shape[2] != self.input_weights.shape[0]:
+            # torch's kernel would read beyond the end.
+            raise ValueError(
+                f"Layer `{self.name}` got an input of shape {tuple(input.shape)}, expected (batch, steps, "
+                f"{self.input_weights.shape[0]}). Layer: {self}"
+            )
         if lengths is not None:
             lengths = lengths.long()
             fail_if_too_long(self, lengths, input.shape[1])
@@ -333,7 +339,7 @@ class LSTM(BaseRNNLayer):
         hidden_weights = self.hidden_weights
         states = []
         for step in (input @ self.input_weights + self.biases).unbind(1):
-            arguments = clip_gradient(step + hidden @ hidden_weights, clipping)
+            arguments = clip_gradient(torch.addmm(step, hidden, hidden_weights), clipping)
             ingate, forgetgate, entering, outgate = arguments.chunk(4, dim=1)
             if peepholes:
                 ingate = ingate + cell * self.weight_cell_to_ingate
