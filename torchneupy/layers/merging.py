@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -13,8 +14,9 @@ from torchneupy.core.shape import ShapeLike, TensorShape, add_dimensions, merge_
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.modes import in_mode
+from torchneupy.layers.tracing import is_symbolic
 
-__all__ = ["Concatenate", "Elementwise"]
+__all__ = ["Concatenate", "Elementwise", "GatedAverage"]
 
 
 class Elementwise(BaseLayer):
@@ -153,3 +155,91 @@ class Concatenate(BaseLayer):
 
     def output(self, *inputs: Any, **kwargs: Any) -> Any:
         return torch.cat(inputs, dim=self.axis)
+
+
+class GatedAverage(BaseLayer):
+    """Adds its inputs up, each sample of each multiplied by a number that one more input, the gate, has for it.
+
+    The gate's numbers are used as they are; it is a Softmax layer that makes their sum one.
+
+    Shapes: the gate is ``(batch, number of other inputs)``; the others have one shape, which is the output's too. The
+    gate's first number belongs to the first of the others.
+
+    Parameters
+    ----------
+    gate_index : int
+        Place of the gate among the inputs; negative ones count from the last. Defaults to ``0``.
+    name : str or None
+        As in :class:`BaseLayer`.
+
+    Raises
+    ------
+    TypeError
+        If ``gate_index`` is no whole number.
+    LayerConnectionError
+        When connected to inputs among which there is no such gate, or whose shapes differ; when called, if only then it
+        shows that the gate has not as many numbers as there are inputs.
+
+    References
+    ----------
+    Jacobs, Jordan, Nowlan, Hinton: Adaptive Mixtures of Local Experts, 1991, https://doi.org/10.1162/neco.1991.3.1.79
+
+    Examples
+    --------
+    >>> from torchneupy.layers import *
+    >>> gate = Input(10) >> Softmax(2)
+    >>> (gate | Input(20) >> Relu(5) | Input(30) >> Relu(5)) >> GatedAverage()
+    [(?, 10), (?, 20), (?, 30)] -> [... 7 layers ...] -> (?, 5)
+    """
+
+    gate_index = IntProperty()
+
+    def __init__(self, gate_index: int = 0, name: str | None = None) -> None:
+        self.specify(gate_index=gate_index)
+        super().__init__(name=name)
+
+    @property
+    def output_shape(self) -> TensorShape:
+        return TensorShape(None)  # as for Elementwise
+
+    def _apart(self, inputs: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """The gate, or its shape, and the others."""
+        if not -len(inputs) <= self.gate_index < len(inputs):
+            raise LayerConnectionError(
+                f"Invalid index for gating layer. Number of input layers: {len(inputs)}. Gating layer index: "
+                f"{self.gate_index}. Layer: {self}"
+            )
+        others = list(inputs)
+        return others.pop(self.gate_index), others
+
+    def get_output_shape(self, *input_shapes: Any) -> ShapeLike:
+        gate, others = self._apart([TensorShape(shape) for shape in input_shapes])
+        if gate.ndims not in (None, 2):
+            raise LayerConnectionError(
+                f"Output from the gating network should be 2-dimensional. Output shape from gating layer: {gate}. "
+                f"Layer: {self}"
+            )
+        if not others or gate[1] not in (None, len(others)):
+            raise LayerConnectionError(
+                f"Gating layer can work only for combining {gate[1] or 'one or more'} networks, got {len(others)} "
+                f"networks instead. Layer: {self}"
+            )
+        try:
+            shape = reduce(TensorShape.merge_with, others)
+            batch = merge_dimensions(shape[0], gate[0])
+        except ValueError as error:
+            raise LayerConnectionError(
+                f"Inputs that have to be merged are expected to have the same shapes. Shapes: "
+                f"{', '.join(map(str, others))}, gate: {gate}. Layer: {self}"
+            ) from error
+        return TensorShape(None) if shape.ndims is None else TensorShape((batch, *shape[1:]))
+
+    def output(self, *inputs: Any, **kwargs: Any) -> Any:
+        gate, others = self._apart(inputs)
+        if not is_symbolic(gate) and gate.shape[1] != len(others):
+            self.get_output_shape(*(tuple(x.shape) for x in inputs))  # raises
+        # The batch goes to the end, where a number for each sample fits, and back; that copies nothing.
+        total = others[0].movedim(0, -1) * gate[:, 0]
+        for index, other in enumerate(others[1:], start=1):
+            total = torch.addcmul(total, other.movedim(0, -1), gate[:, index])
+        return total.movedim(-1, 0)

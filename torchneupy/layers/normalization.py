@@ -1,0 +1,378 @@
+"""Layers that bring values to a common scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from torchneupy.core.properties import (
+    IntProperty,
+    NumberProperty,
+    ParameterProperty,
+    ProperFractionProperty,
+    TypedListProperty,
+)
+from torchneupy.core.shape import ShapeLike, TensorShape
+from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
+from torchneupy.layers.base import Identity
+from torchneupy.layers.images import as_image_shape, channels_first, channels_last
+from torchneupy.layers.tracing import as_one_node, is_symbolic
+
+__all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
+
+
+class AxesProperty(TypedListProperty):
+    """Axes, each of which may be given once."""
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if len(set(value)) < len(value):
+            raise ValueError(f"Specified axes have to contain only unique values, got {value!r} for `{self.name}`")
+
+
+class BatchNorm(Identity):
+    r"""Batch normalisation: mean 0 and variance 1 over the batch, then a scale and an offset that are learned.
+
+    While training, with the mean :math:`\mu` and the biased variance :math:`\sigma^2` of the batch over the axes,
+
+    .. math:: y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    and each call moves the running statistics by the share ``alpha`` towards :math:`\mu` and :math:`1 / \sqrt{\sigma^2
+    + \epsilon}`. In evaluation mode :math:`y = \gamma (x - running\_mean) \cdot running\_inv\_std + \beta`.
+
+    Shapes: input and output have the same shape, of at least two dimensions; the variables have as many dimensions,
+    with the size 1 at the axes.
+
+    Parameters
+    ----------
+    axes : tuple or list of int, or None
+        Over which axes mean and variance are taken, the batch, 0, among them; negative ones count from the last.
+        ``None`` stands for all but the last. Defaults to ``None``.
+    alpha : float
+        Share of a new batch in the running statistics, from 0 to 1. Defaults to ``0.1``.
+    beta : Initializer, number, array or tensor
+        The offset. Defaults to ``0``.
+    gamma : Initializer, number, array or tensor
+        The scale. Defaults to ``1``.
+    epsilon : float
+        Added to the variance, at least 0. Defaults to ``1e-5``.
+    running_mean : Initializer, number, array or tensor
+        The mean to begin with. Defaults to ``0``.
+    running_inv_std : Initializer, number, array or tensor
+        One over the standard deviation to begin with. Defaults to ``1``.
+    name : str or None
+        As in :class:`BaseLayer`.
+
+    Attributes
+    ----------
+    gamma, beta : nn.Parameter or None
+        ``None`` until the sizes of the axes that are kept are known.
+    running_mean, running_inv_std : Tensor or None
+        Buffers.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong type or out of its range, or a batch to train with is empty.
+    LayerConnectionError
+        When connected to an input that has no such axes.
+    WeightInitializationError
+        When called before it has variables.
+
+    References
+    ----------
+    Ioffe, Szegedy: Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift, 2015,
+    https://arxiv.org/abs/1502.03167
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torchneupy.layers import *
+    >>> layer = BatchNorm(alpha=0.5)
+    >>> network = Input(1) >> layer
+    >>> network(torch.tensor([[1.0], [3.0]])).flatten().tolist() == [-1, 1]
+    False
+    >>> network(torch.tensor([[1.0], [3.0]])).flatten()
+    tensor([-1.0000,  1.0000], grad_fn=<...>)
+    >>> layer.running_mean
+    tensor([[1.5000]])
+    """
+
+    axes = AxesProperty(allow_none=True, fixed=True)
+    epsilon = NumberProperty(minval=0)
+    alpha = ProperFractionProperty()
+    beta = ParameterProperty()
+    gamma = ParameterProperty()
+    running_mean = ParameterProperty()
+    running_inv_std = ParameterProperty()
+
+    def __init__(
+        self,
+        axes: Sequence[int] | None = None,
+        alpha: float = 0.1,
+        beta: Any = 0,
+        gamma: Any = 1,
+        epsilon: float = 1e-5,
+        running_mean: Any = 0,
+        running_inv_std: Any = 1,
+        name: str | None = None,
+    ) -> None:
+        self.specify(
+            axes=axes,
+            alpha=alpha,
+            beta=beta,
+            gamma=gamma,
+            epsilon=epsilon,
+            running_mean=running_mean,
+            running_inv_std=running_inv_std,
+        )
+        super().__init__(name=name)
+
+    def positive_axes(self, ndims: int) -> list[int]:
+        """The axes counted from the first, in order.
+
+        Raises
+        ------
+        LayerConnectionError
+            If a tensor of so many dimensions has no such axis, or one is given twice.
+        """
+        if self.axes is None:
+            return list(range(ndims - 1))
+        axes = [axis + ndims if axis < 0 else axis for axis in self.axes]
+        if not all(0 <= axis < ndims for axis in axes) or len(set(axes)) < len(axes):
+            raise LayerConnectionError(
+                f"Batch normalization cannot be applied over the axes {tuple(self.axes)}, because they are not all "
+                f"there, or one is given twice: input has {ndims} dimensions. Layer: {self}"
+            )
+        return sorted(axes)
+
+    def get_output_shape(self, input_shape: Any) -> ShapeLike:
+        shape = TensorShape(input_shape)
+        if shape.ndims is not None:
+            if shape.ndims < 2:
+                raise LayerConnectionError(
+                    f"Batch normalization expects an input with at least 2 dimensions, got {shape.ndims} with shape "
+                    f"{shape}. Layer: {self}"
+                )
+            self.positive_axes(shape.ndims)
+        return shape
+
+    def create_variables(self, input_shape: Any) -> None:
+        shape = TensorShape(input_shape)
+        if shape.ndims is None:
+            raise WeightInitializationError(
+                f"Cannot create variables for the layer `{self.name}`, because its input shape is unknown. "
+                f"Layer: {self}"
+            )
+        axes = self.positive_axes(shape.ndims)
+        sizes = [1 if axis in axes else size for axis, size in enumerate(shape)]
+        if None in sizes:
+            raise WeightInitializationError(
+                f"Cannot create variables for the layer `{self.name}`, because input has unknown dimension "
+                f"#{sizes.index(None)} (0-based indices), which is not among the normalised axes {tuple(axes)}. "
+                f"Input shape: {shape}. Layer: {self}"
+            )
+        self.variable(None, "running_mean", shape=sizes, trainable=False)
+        self.variable(None, "running_inv_std", shape=sizes, trainable=False)
+        self.variable(None, "gamma", shape=sizes)
+        self.variable(None, "beta", shape=sizes)
+        self.input_shape = TensorShape([None if axis in axes else size for axis, size in enumerate(shape)])
+
+    def output(self, input: Any, training: bool = False) -> Any:  # type: ignore[override]  # no other keywords
+        gamma = self.gamma
+        if gamma is None:
+            self.fail_if_not_built()
+        if training:
+            return as_one_node(self, input) if is_symbolic(input) else self._normalise(input)
+        scale = gamma * self.running_inv_std
+        # Mixed with a type of less precision, as under autocast, the input's type is what goes on.
+        return torch.addcmul(self.beta - self.running_mean * scale, input, scale).to(input.dtype)
+
+    def _normalise(self, input: Any) -> Any:
+        """The output in training mode; the running statistics change."""
+        if input.numel() == 0:
+            raise ValueError(
+                f"Layer `{self.name}` cannot normalise an empty batch, of shape {tuple(input.shape)}. Layer: {self}"
+            )
+        gamma, beta = self.gamma, self.beta
+        axes = self.positive_axes(gamma.ndim)
+        order = [*axes, *(axis for axis in range(gamma.ndim) if axis not in axes)]
+        # One row for each value of the normalised axes, which copies nothing where these come first: torch's kernel is
+        # faster than what can be put together from mean and variance, and gives both.
+        moved = input.permute(order)
+        rows = moved.reshape(-1, gamma.numel())
+        rows, mean, inverse = torch.native_batch_norm(
+            rows, gamma.flatten(), beta.flatten(), None, None, True, 0.0, self.epsilon
+        )
+        with torch.no_grad():
+            for running, batch in ((self.running_mean, mean), (self.running_inv_std, inverse)):
+                running.lerp_(batch.detach().view(running.shape).to(running.dtype), self.alpha)
+        back = [order.index(axis) for axis in range(len(order))]
+        return rows.view(moved.shape).permute(back)
+
+
+class GroupNorm(Identity):
+    r"""Group normalisation: mean 0 and variance 1 over each sample's groups of neighbouring channels.
+
+    .. math:: y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    with the mean and the biased variance over height, width and the channels of a group, in both modes.
+
+    Shapes: input and output ``(batch, height, width, channels)``.
+
+    Parameters
+    ----------
+    n_groups : int
+        Number of groups, which divides that of the channels.
+    beta : Initializer, number, array or tensor
+        The offset, ``(1, 1, 1, channels)``. Defaults to ``0``.
+    gamma : Initializer, number, array or tensor
+        The scale, ``(1, 1, 1, channels)``. Defaults to ``1``.
+    epsilon : float
+        Added to the variance, at least 0. Defaults to ``1e-5``.
+    name : str or None
+        As in :class:`BaseLayer`.
+
+    Attributes
+    ----------
+    gamma, beta : nn.Parameter or None
+        ``None`` until the number of channels is known.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong type or out of its range.
+    LayerConnectionError
+        When connected to an input that has not four dimensions, or whose channels cannot be divided so.
+    WeightInitializationError
+        When called before it has variables.
+
+    References
+    ----------
+    Wu, He: Group Normalization, 2018, https://arxiv.org/abs/1803.08494
+
+    Examples
+    --------
+    >>> from torchneupy.layers import *
+    >>> Input((8, 8, 6)) >> GroupNorm(3)
+    (?, 8, 8, 6) -> [... 2 layers ...] -> (?, 8, 8, 6)
+    """
+
+    n_groups = IntProperty(minval=1, fixed=True)
+    beta = ParameterProperty()
+    gamma = ParameterProperty()
+    epsilon = NumberProperty(minval=0)
+
+    def __init__(
+        self, n_groups: int, beta: Any = 0, gamma: Any = 1, epsilon: float = 1e-5, name: str | None = None
+    ) -> None:
+        self.specify(n_groups=n_groups, beta=beta, gamma=gamma, epsilon=epsilon)
+        super().__init__(name=name)
+
+    def get_output_shape(self, input_shape: Any) -> ShapeLike:
+        shape = as_image_shape(self, input_shape)
+        n_channels = shape[3]
+        if n_channels is not None and n_channels % self.n_groups:
+            raise LayerConnectionError(
+                f"Cannot divide {n_channels} input channels into {self.n_groups} groups. Input shape: {shape}, "
+                f"Layer: {self}"
+            )
+        return shape
+
+    def create_variables(self, input_shape: Any) -> None:
+        shape = TensorShape(self.get_output_shape(input_shape))
+        n_channels = shape[3]
+        if n_channels is None:
+            raise WeightInitializationError(
+                f"Cannot create variables for the layer `{self.name}`, because number of input channels is unknown. "
+                f"Input shape: {shape}. Layer: {self}"
+            )
+        self.variable(None, "gamma", shape=(1, 1, 1, n_channels))
+        self.variable(None, "beta", shape=(1, 1, 1, n_channels))
+        self.input_shape = TensorShape((None, None, None, n_channels))
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        gamma = self.gamma
+        if gamma is None:
+            self.fail_if_not_built()
+        image = channels_first(input)
+        return channels_last(
+            functional.group_norm(image, self.n_groups, gamma.flatten(), self.beta.flatten(), self.epsilon)
+        )
+
+
+class OddProperty(IntProperty):
+    """An odd number."""
+
+    def validate(self, value: Any) -> None:
+        super().validate(value)
+        if value % 2 == 0:
+            raise ValueError(f"Only works with odd `{self.name}` values, got {value!r}")
+
+
+class LocalResponseNorm(Identity):
+    r"""Divides each value by what it and its neighbours among the channels amount to.
+
+    .. math:: y_c = \frac{x_c}{\left(k + \alpha \sum_{i = c - r}^{c + r} x_i^2\right)^\beta}
+
+    with :math:`r` the ``depth_radius``, at each place of the image; beyond the first and the last channel there is
+    nothing.
+
+    Shapes: input and output ``(batch, height, width, channels)``.
+
+    Parameters
+    ----------
+    alpha : float
+        Factor of the sum. Defaults to ``1e-4``.
+    beta : float
+        Exponent. Defaults to ``0.75``.
+    k : float
+        Offset. Defaults to ``2``.
+    depth_radius : int
+        How many channels on either side count; odd. Defaults to ``5``.
+    name : str or None
+        As in :class:`BaseLayer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is no number, or ``depth_radius`` is even or less than 1.
+    LayerConnectionError
+        When connected to an input that has not four dimensions.
+
+    References
+    ----------
+    Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural Networks, 2012,
+    https://papers.nips.cc/paper/4824
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torchneupy.layers import *
+    >>> LocalResponseNorm(alpha=1, beta=1, k=0, depth_radius=1).output(torch.ones(1, 1, 1, 4)).flatten()
+    tensor([0.5000, 0.3333, 0.3333, 0.5000])
+    """
+
+    alpha = NumberProperty()
+    beta = NumberProperty()
+    k = NumberProperty()
+    depth_radius = OddProperty(minval=1)
+
+    def __init__(
+        self, alpha: float = 1e-4, beta: float = 0.75, k: float = 2, depth_radius: int = 5, name: str | None = None
+    ) -> None:
+        self.specify(alpha=alpha, beta=beta, k=k, depth_radius=depth_radius)
+        super().__init__(name=name)
+
+    def get_output_shape(self, input_shape: Any) -> ShapeLike:
+        return as_image_shape(self, input_shape)
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        radius = self.depth_radius
+        window = 2 * radius + 1
+        squares = input.square().flatten(0, -2).unsqueeze(1)
+        means = functional.avg_pool1d(squares, window, stride=1, padding=radius)
+        return input / torch.pow(self.k + self.alpha * window * means, self.beta).view_as(input)
