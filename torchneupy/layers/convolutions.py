@@ -175,10 +175,23 @@ class Convolution(BaseLayer):
         if weight is None:
             self.fail_if_not_built()
         try:
-            return channels_last(self.convolve(channels_first(input), weight.permute(3, 2, 0, 1)))
+            return channels_last(self.convolve(channels_first(input), self._as_kernel(weight)))
         except RuntimeError:
             self.infer_output_shape(TensorShape(input.shape))  # a better error, if it is because of the shape
             raise
+
+    @property
+    def _is_single(self) -> bool:
+        """Whether the last axis of the weight has one element only."""
+        return bool(self.size[2] == 1)
+
+    def _as_kernel(self, weight: Any) -> Any:
+        """The weight in torch's order of the axes, as a view."""
+        if not self._is_single:
+            return weight.permute(3, 2, 0, 1)
+        # Where the first of torch's axes has one element, torch takes the other view for one in `channels_last`, of
+        # which it is not: the first stride is too short, and some kernels fail to take the gradient. This one is.
+        return weight.reshape(1, *self.size[:2], -1).permute(0, 3, 1, 2)
 
     def convolve(self, image: Any, weight: Any) -> Any:
         """The convolution in torch's order of the axes: image ``(batch, channels, ...)``, weight ``(filters, ...)``."""
@@ -273,6 +286,10 @@ class Deconvolution(Convolution):
     def weight_shape(self, n_channels: int) -> tuple[int, ...]:
         rows, columns, n_filters = self.size
         return rows, columns, n_filters, n_channels
+
+    @property
+    def _is_single(self) -> bool:
+        return self.input_shape[3] == 1
 
     def convolve(self, image: Any, weight: Any) -> Any:
         (top, below, bottom), (left, beside, right) = self._crop(0), self._crop(1)

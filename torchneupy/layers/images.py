@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
-
 from torchneupy.core.shape import ShapeLike, TensorShape, apply_to_dimensions
 from torchneupy.exceptions import LayerConnectionError
 
@@ -51,7 +49,7 @@ def same_margins(size: Any, window: int, stride: int) -> tuple[Any, Any]:
     if stride > 1:
         total = total - (size - 1) % stride
     if stride > window:
-        total = torch.sym_max(total, 0)
+        total = total * ((stride + total) // stride)  # no less than 0, for sizes that cannot be compared as well
     before = total // 2
     return before, total - before
 
