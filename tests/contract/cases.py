@@ -7,7 +7,7 @@ and a test fails when it holds after all.
 
 from __future__ import annotations
 
-from tests.contract.entries import activations, adapters, base, merging, recurrent, stochastic
+from tests.contract.entries import activations, adapters, base, convolutions, merging, pooling, recurrent, stochastic
 from tests.contract.entry import Case, Refused, Variant
 
 CASES: tuple[Case, ...] = (
@@ -15,6 +15,8 @@ CASES: tuple[Case, ...] = (
     *activations.CASES,
     *stochastic.CASES,
     *merging.CASES,
+    *convolutions.CASES,
+    *pooling.CASES,
     *recurrent.CASES,
     *adapters.CASES,
 )
