@@ -72,10 +72,10 @@ def convolved(options: Options, axis: int, side: int) -> int:
 
 
 def deconvolved(options: Options, axis: int, side: int) -> int:
-    kernel, stride = options["size"][axis], pair(options.get("stride", 1))[axis]
-    if options.get("padding", "valid") == "same":
-        return side * stride
-    return side * stride + max(kernel - stride, 0)
+    kernel: int = options["size"][axis]
+    stride = pair(options.get("stride", 1))[axis]
+    added = 0 if options.get("padding", "valid") == "same" else max(kernel - stride, 0)
+    return side * stride + added
 
 
 def pooled(options: Options, axis: int, side: int) -> int:
@@ -97,7 +97,8 @@ def convolutions(draw: Any, sizes: Sizes) -> dict[str, Any]:
     )
     padding = options.get("padding", "valid")
     added = pair(padding) if not isinstance(padding, str) else (0, 0)
-    rows, columns = (draw(st.integers(1, min(3, side + 2 * extra))) for side, extra in zip((height, width), added))
+    most = [min(3, side + 2 * extra) for side, extra in zip(sizes[:2], added, strict=True)]
+    rows, columns = (draw(st.integers(1, size)) for size in most)
     options["size"] = (rows, columns, draw(st.integers(1, 3)))
     if padding == "same" or (height >= 2 * rows - 1 and width >= 2 * columns - 1):
         options |= draw(optional(dilation=st.just(2)))

@@ -7,7 +7,19 @@ and a test fails when it holds after all.
 
 from __future__ import annotations
 
-from tests.contract.entries import activations, adapters, base, convolutions, merging, pooling, recurrent, stochastic
+from tests.contract.entries import (
+    activations,
+    adapters,
+    base,
+    convolutions,
+    embedding,
+    merging,
+    normalization,
+    pooling,
+    recurrent,
+    reshape,
+    stochastic,
+)
 from tests.contract.entry import Case, Refused, Variant
 
 CASES: tuple[Case, ...] = (
@@ -17,6 +29,9 @@ CASES: tuple[Case, ...] = (
     *merging.CASES,
     *convolutions.CASES,
     *pooling.CASES,
+    *normalization.CASES,
+    *reshape.CASES,
+    *embedding.CASES,
     *recurrent.CASES,
     *adapters.CASES,
 )

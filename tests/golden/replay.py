@@ -48,6 +48,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from torchneupy import init, layers
 
@@ -58,8 +59,14 @@ TOLERANCE = (1e-4, 1e-5)
 
 #: Functions that cases hand to layers; when they were recorded, these were TensorFlow's.
 OPS = SimpleNamespace(
+    clip=torch.clamp,
+    elu=functional.elu,
     maximum=torch.maximum,
+    reduce_max=lambda x, axis: torch.amax(x, dim=axis),
+    reduce_mean=lambda x, axis: torch.mean(x, dim=axis),
+    softplus=functional.softplus,
     square=torch.square,
+    tanh=torch.tanh,
     variable=lambda array: nn.Parameter(torch.as_tensor(array, dtype=torch.float32)),
 )
 

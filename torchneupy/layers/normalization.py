@@ -298,9 +298,14 @@ class GroupNorm(Identity):
         gamma = self.gamma
         if gamma is None:
             self.fail_if_not_built()
+        if is_symbolic(input):
+            return as_one_node(self, input)
         image = channels_first(input)
+        if torch.is_grad_enabled() and not input.requires_grad:
+            # Where only the variables want gradients, torch 2.13 crashes for an image whose channels come last.
+            image = image.contiguous()
         return channels_last(
-            functional.group_norm(image, self.n_groups, gamma.flatten(), self.beta.flatten(), self.epsilon)
+            torch.group_norm(image, self.n_groups, gamma.flatten(), self.beta.flatten(), self.epsilon)
         )
 
 

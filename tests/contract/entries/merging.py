@@ -5,8 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from tests.contract.entries.pieces import ANY_MATRIX, ANY_SEQUENCE, each_row, same
-from tests.contract.entry import Case, Refused, Variant
+from tests.contract.entry import Array, Case, Reference, Refused, Variant
 from torchneupy.exceptions import LayerConnectionError
+
+
+def gated(place: int) -> Reference:
+    """The sum of the other inputs, each multiplied by its number in the one of this place."""
+
+    def apply(values: object, *inputs: Array) -> Array:
+        others = list(inputs)
+        gate = others.pop(place)
+        return np.einsum("bi,ib...->b...", gate, np.stack(others))  # type: ignore[no-any-return]
+
+    return apply
+
 
 CASES: tuple[Case, ...] = (
     Case(
@@ -75,6 +87,24 @@ CASES: tuple[Case, ...] = (
             Refused(
                 "Concatenate()", LayerConnectionError, ("#2", "(?, 4, 4, 3)", "(?, 4, 5, 3)"), ((4, 4, 3), (4, 5, 3))
             ),
+        ),
+    ),
+    Case(
+        "GatedAverage",
+        (
+            Variant("GatedAverage()", ((2,), ("features",), ("features",)), gated(0)),
+            Variant("GatedAverage(gate_index=-1)", (*ANY_SEQUENCE * 3, (3,)), gated(3)),
+            Variant("GatedAverage(1)", (("height", "width", "channels"), (1,)), gated(1)),
+        ),
+        (
+            Refused("GatedAverage(gate_index='first')", TypeError, ("gate_index", "'first'")),
+            Refused("GatedAverage(1.5)", TypeError, ("gate_index", "1.5")),
+            Refused("GatedAverage(3)", LayerConnectionError, ("3", "3"), ((2,), (5,), (5,))),
+            Refused("GatedAverage(-4)", LayerConnectionError, ("-4", "3"), ((2,), (5,), (5,))),
+            Refused("GatedAverage()", LayerConnectionError, ("2-dimensional", "(?, 2, 2)"), ((2, 2), (5,), (5,))),
+            Refused("GatedAverage()", LayerConnectionError, ("3 networks", "got 2"), ((3,), (5,), (5,))),
+            Refused("GatedAverage()", LayerConnectionError, ("(?, 5)", "(?, 6)"), ((2,), (5,), (6,))),
+            Refused("GatedAverage()", LayerConnectionError, ("2 networks", "got 0"), ((2,),)),
         ),
     ),
 )
