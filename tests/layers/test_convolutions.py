@@ -334,9 +334,12 @@ def test_exported_with_open_sizes(cls: Any, padding: Any, stride: int) -> None:
 
 
 @pytest.mark.parametrize("window", [1, 2, 3])
-def test_traced_with_open_sizes(window: int) -> None:
-    network = join(Input((None, None, 2)), Convolution((window, 3, 2), padding="same", stride=(3, 2)))
+@both
+def test_traced_by_fx(cls: Any, window: int) -> None:
+    network = join(Input((None, None, 2)), cls((window, 3, 2), padding="same", stride=(3, 2)))
     traced = torch.fx.symbolic_trace(network)
+    assert list(traced.state_dict()) == list(network.state_dict())
+    assert all(ours is theirs for ours, theirs in zip(traced.parameters(), network.parameters(), strict=True))
     for height, width in ((1, 1), (5, 6), (6, 7), (7, 4)):
         x = torch.randn(2, height, width, 2)
         torch.testing.assert_close(traced(x), network(x))

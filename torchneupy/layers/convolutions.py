@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from torch.nn import functional
@@ -181,8 +180,8 @@ class Convolution(ImageLayer):
 
     def _as_kernel(self, weight: Any) -> Any:
         """The weight in torch's order of the axes."""
-        rows, columns, *_, n_last = shape = self.weight_shape(self.input_shape[3] or 0)
-        if n_last > 1 and prod(shape) < LARGE:
+        rows, columns, _, n_last = weight.shape
+        if n_last > 1 and weight.numel() < LARGE:
             return weight.permute(3, 2, 0, 1)
         # Torch's kernels want the weight in `channels_last`, too, and make it so where it is not. For large ones that
         # is worth doing here: as a matrix it is transposed several times faster. And where the last axis has one

@@ -8,6 +8,7 @@ from typing import Any
 from torchneupy.core.shape import ShapeLike, TensorShape, apply_to_dimensions
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.tracing import as_one_node, is_symbolic
 
 __all__ = ["ImageLayer", "channels_first", "channels_last", "same_margins"]
 
@@ -25,8 +26,8 @@ def channels_last(image: Any) -> Any:
 def same_margins(size: Any, window: int, stride: int) -> tuple[Any, Any]:
     """How much TensorFlow's ``SAME`` padding puts before and after an axis: the odd element comes after.
 
-    Nothing here asks how large the axis is, so ``size`` may also be a number that is only known to ``torch.fx`` or
-    ``torch.export`` by name; and with a stride of 1 the margins do not depend on it.
+    Nothing here asks how large the axis is, so ``size`` may also be a number that ``torch.export`` leaves open; and with
+    a stride of 1 the margins do not depend on it.
 
     Parameters
     ----------
@@ -104,6 +105,8 @@ class ImageLayer(BaseLayer):
         return shape
 
     def output(self, input: Any, **kwargs: Any) -> Any:
+        if is_symbolic(input):
+            return as_one_node(self, input)  # sizes are asked for, and a view of a weight would become a constant
         try:
             return channels_last(self.transform(channels_first(input)))
         except RuntimeError:
