@@ -8,12 +8,14 @@ from torch.nn import functional
 
 from torchneupy import init
 from torchneupy.core.properties import ParameterProperty, TypedListProperty, WithdrawProperty
-from torchneupy.core.shape import ShapeLike, TensorShape
+from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import WeightInitializationError
-from torchneupy.layers.base import BaseLayer
-from torchneupy.layers.images import as_image_shape, channels_first, channels_last, same_margins, shape_after
+from torchneupy.layers.images import ImageLayer, same_margins
 
 __all__ = ["Convolution", "Deconvolution", "PaddingProperty", "Spatial2DProperty"]
+
+#: Number of elements from which on a weight costs less to transpose as a matrix; measured on CPUs.
+LARGE = 2**16
 
 
 class Spatial2DProperty(TypedListProperty):
@@ -54,7 +56,7 @@ class PaddingProperty(TypedListProperty):
             )
 
 
-class Convolution(BaseLayer):
+class Convolution(ImageLayer):
     r"""Convolution of an image, or with kernels of one column of a sequence.
 
     The output at row :math:`i`, column :math:`j` and channel :math:`c` is
@@ -136,16 +138,16 @@ class Convolution(BaseLayer):
         self.specify(size=size, padding=padding, stride=stride, dilation=dilation, weight=weight, bias=bias)
         super().__init__(name=name)
 
-    def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        return shape_after(self, input_shape, self._count_places, self.size[2])
-
-    def _count_places(self, axis: int, size: int) -> int:
-        """The size of the output for that of the input, of rows (0) or columns (1)."""
+    def new_size(self, axis: int, size: int) -> int:
         stride, padding = self.stride[axis], self.padding
         if padding == "SAME":
             return int(-(-size // stride))
         added = 0 if padding == "VALID" else 2 * padding[axis]
         return int((size + added - self._window(axis)) // stride + 1)
+
+    def new_channels(self, n_channels: int | None) -> int | None:
+        n_filters: int = self.size[2]
+        return n_filters
 
     def _window(self, axis: int) -> int:
         """How far the kernel reaches, with its gaps."""
@@ -153,7 +155,7 @@ class Convolution(BaseLayer):
         return window
 
     def create_variables(self, input_shape: Any) -> None:
-        shape = as_image_shape(self, input_shape)
+        shape = self.image_shape(input_shape)
         n_channels = shape[3]
         if n_channels is None:
             raise WeightInitializationError(
@@ -170,28 +172,22 @@ class Convolution(BaseLayer):
         rows, columns, n_filters = self.size
         return rows, columns, n_channels, n_filters
 
-    def output(self, input: Any, **kwargs: Any) -> Any:
+    def transform(self, image: Any) -> Any:
         weight = self.weight
         if weight is None:
             self.fail_if_not_built()
-        try:
-            return channels_last(self.convolve(channels_first(input), self._as_kernel(weight)))
-        except RuntimeError:
-            self.infer_output_shape(TensorShape(input.shape))  # a better error, if it is because of the shape
-            raise
-
-    @property
-    def _is_single(self) -> bool:
-        """Whether the last axis of the weight has one element only."""
-        return bool(self.size[2] == 1)
+        return self.convolve(image, self._as_kernel(weight))
 
     def _as_kernel(self, weight: Any) -> Any:
-        """The weight in torch's order of the axes, as a view."""
-        if not self._is_single:
+        """The weight in torch's order of the axes."""
+        rows, columns, _, n_last = weight.shape
+        if n_last > 1 and weight.numel() < LARGE:
             return weight.permute(3, 2, 0, 1)
-        # Where the first of torch's axes has one element, torch takes the other view for one in `channels_last`, of
-        # which it is not: the first stride is too short, and some kernels fail to take the gradient. This one is.
-        return weight.reshape(1, *self.size[:2], -1).permute(0, 3, 1, 2)
+        # Torch's kernels want the weight in `channels_last`, too, and make it so where it is not. For large ones that
+        # is worth doing here: as a matrix it is transposed several times faster. And where the last axis has one
+        # element, for which this copies nothing, they take the view above for `channels_last`, although its strides
+        # are others, and some fail to take the gradient.
+        return weight.reshape(-1, n_last).t().contiguous().view(n_last, rows, columns, -1).permute(0, 3, 1, 2)
 
     def convolve(self, image: Any, weight: Any) -> Any:
         """The convolution in torch's order of the axes: image ``(batch, channels, ...)``, weight ``(filters, ...)``."""
@@ -276,7 +272,7 @@ class Deconvolution(Convolution):
     ) -> None:
         super().__init__(size=size, padding=padding, stride=stride, weight=weight, bias=bias, name=name)
 
-    def _count_places(self, axis: int, size: int) -> int:
+    def new_size(self, axis: int, size: int) -> int:
         kernel, stride, padding = self.size[axis], self.stride[axis], self.padding
         if padding == "SAME":
             return int(size * stride)
@@ -286,10 +282,6 @@ class Deconvolution(Convolution):
     def weight_shape(self, n_channels: int) -> tuple[int, ...]:
         rows, columns, n_filters = self.size
         return rows, columns, n_filters, n_channels
-
-    @property
-    def _is_single(self) -> bool:
-        return self.input_shape[3] == 1
 
     def convolve(self, image: Any, weight: Any) -> Any:
         (top, below, bottom), (left, beside, right) = self._crop(0), self._crop(1)

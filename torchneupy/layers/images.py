@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from torchneupy.core.shape import ShapeLike, TensorShape, apply_to_dimensions
 from torchneupy.exceptions import LayerConnectionError
+from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.tracing import as_one_node, is_symbolic
 
-__all__ = ["as_image_shape", "channels_first", "channels_last", "same_margins", "shape_after"]
+__all__ = ["ImageLayer", "channels_first", "channels_last", "same_margins"]
 
 
 def channels_first(image: Any) -> Any:
@@ -25,8 +26,8 @@ def channels_last(image: Any) -> Any:
 def same_margins(size: Any, window: int, stride: int) -> tuple[Any, Any]:
     """How much TensorFlow's ``SAME`` padding puts before and after an axis: the odd element comes after.
 
-    Nothing here asks how large the axis is, so ``size`` may also be a number that is only known to ``torch.fx`` or
-    ``torch.export`` by name; and with a stride of 1 the margins do not depend on it.
+    Nothing here asks how large the axis is, so ``size`` may also be a number that ``torch.export`` leaves open; and with
+    a stride of 1 the margins do not depend on it.
 
     Parameters
     ----------
@@ -54,49 +55,60 @@ def same_margins(size: Any, window: int, stride: int) -> tuple[Any, Any]:
     return before, total - before
 
 
-def as_image_shape(layer: Any, shape: ShapeLike) -> TensorShape:
-    """The shape of a layer's input, of four dimensions if nothing is known of it.
+class ImageLayer(BaseLayer):
+    """Base class of the layers that make an image of an image.
 
-    Raises
-    ------
-    LayerConnectionError
-        If it has another number of dimensions.
+    A subclass says in ``transform`` what becomes of an image whose axes are in torch's order, and in ``new_size`` what
+    becomes of its height and width.
+
+    Shapes: input ``(batch, height, width, channels)``, output ``(batch, new height, new width, new channels)``.
     """
-    shape = TensorShape(shape)
-    if shape.ndims is None:
-        return TensorShape([None] * 4)
-    if shape.ndims != 4:
-        raise LayerConnectionError(
-            f"{type(layer).__name__} layer `{layer.name}` expects an input with 4 dimensions "
-            f"(batch, height, width, channels), got {shape.ndims} with shape {shape}. Layer: {layer}"
-        )
-    return shape
 
+    def new_size(self, axis: int, size: int) -> int:
+        """The size of the output along an axis, 0 for the rows and 1 for the columns, for that of the input."""
+        raise NotImplementedError
 
-def shape_after(
-    layer: Any, input_shape: ShapeLike, count: Callable[[int, int], int], n_channels: int | None = None
-) -> TensorShape:
-    """The shape of a layer's output.
+    def new_channels(self, n_channels: int | None) -> int | None:
+        """The number of channels of the output for that of the input, which may be unknown; the same by default."""
+        return n_channels
 
-    Parameters
-    ----------
-    layer : BaseLayer
-    input_shape : TensorShape
-    count : callable
-        Takes an axis, 0 for the rows and 1 for the columns, and its size in the input; gives that in the output.
-    n_channels : int or None
-        Of the output. Defaults to ``None``: as many as the input has.
+    def transform(self, image: Any) -> Any:
+        """The layer's arithmetic, from ``(batch, channels, height, width)`` to the same order of axes."""
+        raise NotImplementedError
 
-    Raises
-    ------
-    LayerConnectionError
-        If the input has not four dimensions, or nothing is left of the image.
-    """
-    shape = as_image_shape(layer, input_shape)
-    rows, columns = (apply_to_dimensions(partial(count, axis), shape[1 + axis]) for axis in (0, 1))
-    if any(size is not None and size < 1 for size in (rows, columns)):
-        raise LayerConnectionError(
-            f"{type(layer).__name__} layer `{layer.name}` leaves nothing of an image of the shape {shape}: its output "
-            f"would have {rows} rows and {columns} columns. Layer: {layer}"
-        )
-    return TensorShape((shape[0], rows, columns, shape[3] if n_channels is None else n_channels))
+    def get_output_shape(self, input_shape: Any) -> ShapeLike:
+        batch, height, width, n_channels = shape = self.image_shape(input_shape)
+        rows, columns = (apply_to_dimensions(partial(self.new_size, axis), s) for axis, s in enumerate((height, width)))
+        if any(size is not None and size < 1 for size in (rows, columns)):
+            raise LayerConnectionError(
+                f"{type(self).__name__} layer `{self.name}` leaves nothing of an image of the shape {shape}: its "
+                f"output would have {rows} rows and {columns} columns. Layer: {self}"
+            )
+        return TensorShape((batch, rows, columns, self.new_channels(n_channels)))
+
+    def image_shape(self, input_shape: Any) -> TensorShape:
+        """The shape of the input, of four dimensions if nothing is known of it.
+
+        Raises
+        ------
+        LayerConnectionError
+            If it has another number of dimensions.
+        """
+        shape = TensorShape(input_shape)
+        if shape.ndims is None:
+            return TensorShape([None] * 4)
+        if shape.ndims != 4:
+            raise LayerConnectionError(
+                f"{type(self).__name__} layer `{self.name}` expects an input with 4 dimensions "
+                f"(batch, height, width, channels), got {shape.ndims} with shape {shape}. Layer: {self}"
+            )
+        return shape
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        if is_symbolic(input):
+            return as_one_node(self, input)  # sizes are asked for, and a view of a weight would become a constant
+        try:
+            return channels_last(self.transform(channels_first(input)))
+        except RuntimeError:
+            self.infer_output_shape(TensorShape(input.shape))  # a better error, if it is because of the shape
+            raise

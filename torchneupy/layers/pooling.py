@@ -16,14 +16,14 @@ from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.convolutions import Spatial2DProperty
-from torchneupy.layers.images import channels_first, channels_last, same_margins, shape_after
+from torchneupy.layers.images import ImageLayer, channels_first, same_margins
 from torchneupy.layers.modes import in_mode
 from torchneupy.layers.tracing import as_one_node, is_symbolic
 
 __all__ = ["AveragePooling", "BasePooling", "GlobalPooling", "MaxPooling", "Upscale"]
 
 
-class BasePooling(BaseLayer):
+class BasePooling(ImageLayer):
     """Base class of the layers that move a window over an image and make one value of what it shows.
 
     Shapes: input ``(batch, height, width, channels)``, output ``(batch, new height, new width, channels)``. Each new
@@ -65,11 +65,7 @@ class BasePooling(BaseLayer):
         self.specify(size=size, stride=stride, padding=padding)
         super().__init__(name=name)
 
-    def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        return shape_after(self, input_shape, self._count_places)
-
-    def _count_places(self, axis: int, size: int) -> int:
-        """The size of the output for that of the input, of rows (0) or columns (1)."""
+    def new_size(self, axis: int, size: int) -> int:
         stride: int = (self.stride or self.size)[axis]
         return -(-size // stride) if self._is_same else (size - self.size[axis]) // stride + 1
 
@@ -81,14 +77,9 @@ class BasePooling(BaseLayer):
         """Pooling by a kernel of torch's, in torch's order of the axes."""
         raise NotImplementedError
 
-    def output(self, input: Any, **kwargs: Any) -> Any:
-        image, stride = channels_first(input), self.stride or self.size
-        try:
-            pooled = self._pool_same(image, stride) if self._is_same else self.pool(image, stride, (0, 0), False)
-        except RuntimeError:
-            self.infer_output_shape(TensorShape(input.shape))  # a better error, if it is because of the shape
-            raise
-        return channels_last(pooled)
+    def transform(self, image: Any) -> Any:
+        stride = self.stride or self.size
+        return self._pool_same(image, stride) if self._is_same else self.pool(image, stride, (0, 0), False)
 
     def _pool_same(self, image: Any, stride: Any) -> Any:
         """Pooling with a padding that may have one more at the end of an axis, while the kernel's has not.
@@ -147,7 +138,7 @@ class AveragePooling(BasePooling):
         return functional.avg_pool2d(image, self.size, stride, padding, ceil_mode, count_include_pad=False)
 
 
-class Upscale(BaseLayer):
+class Upscale(ImageLayer):
     """Repeats each row and each column of an image.
 
     Shapes: input ``(batch, height, width, channels)``, output ``(batch, height * rows, width * columns, channels)``.
@@ -179,16 +170,14 @@ class Upscale(BaseLayer):
         self.specify(scale=scale)
         super().__init__(name=name)
 
-    def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        scale = self.scale
-        return shape_after(self, input_shape, lambda axis, size: size * scale[axis])
+    def new_size(self, axis: int, size: int) -> int:
+        scale: int = self.scale[axis]
+        return size * scale
 
-    def output(self, input: Any, **kwargs: Any) -> Any:
-        rows, columns = self.scale
-        image = channels_first(input)
-        size = image.shape[2] * rows, image.shape[3] * columns
+    def transform(self, image: Any) -> Any:
+        size = self.new_size(0, image.shape[2]), self.new_size(1, image.shape[3])
         # Looks at the middle of each new value, so that no rounding can lead into a neighbour.
-        return channels_last(functional.interpolate(image, size, mode="nearest-exact"))
+        return functional.interpolate(image, size, mode="nearest-exact")
 
     def __repr__(self) -> str:
         return self._repr_arguments(self.scale, name=self.name)
