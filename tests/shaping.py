@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from hypothesis import strategies as st
 
-__all__ = ["KINDS", "SMOOTH", "gated_shape", "possible_kinds"]
+__all__ = ["KINDS", "gated_shape", "possible_kinds", "smoothed"]
 
 Shape: TypeAlias = "tuple[int | None, ...] | None"
 Sizes: TypeAlias = tuple[int, ...]
@@ -134,6 +134,10 @@ def kept(options: Options, before: Shape) -> Shape:
     return before
 
 
+def kept_image(options: Options, before: Shape) -> Shape:
+    return (None,) * 4 if before is None else before
+
+
 def pooled_globally(options: Options, before: Shape) -> Shape:
     return (None, None) if before is None else (before[0], before[-1])
 
@@ -203,9 +207,11 @@ def embedded(options: Options, before: Shape) -> Shape:
 # Several inputs
 
 
-def gated_shape(shapes: Sequence[Shape]) -> Shape:
-    """The shape of GatedAverage, whose first input is the gate: what its other inputs know together."""
-    known = [shape for shape in shapes[1:] if shape is not None]
+def gated_shape(shapes: Sequence[Shape], place: int) -> Shape:
+    """The shape of GatedAverage, whose gate is the input of this place: what its other inputs know together."""
+    others = list(shapes)
+    others.pop(place)
+    known = [shape for shape in others if shape is not None]
     if not known:
         return None
     return tuple(next((size for size in sizes if size is not None), None) for sizes in zip(*known, strict=True))
@@ -217,8 +223,8 @@ KINDS: dict[str, Kind] = {
     "MaxPooling": Kind((3,), pools, image(pooled, lambda options: None)),
     "AveragePooling": Kind((3,), pools, image(pooled, lambda options: None)),
     "Upscale": Kind((3,), scales, image(lambda options, axis, side: side * options["scale"][axis], lambda _: None)),
-    "GroupNorm": Kind((3,), groups, kept),
-    "LocalResponseNorm": Kind((3,), lambda sizes: optional(depth_radius=st.sampled_from([1, 3])), kept),
+    "GroupNorm": Kind((3,), groups, kept_image),
+    "LocalResponseNorm": Kind((3,), lambda sizes: optional(depth_radius=st.sampled_from([1, 3])), kept_image),
     "GlobalPooling": Kind(
         (2, 3),
         lambda sizes: st.fixed_dictionaries({"function": st.sampled_from(["avg", "max", "sum", torch.logsumexp])}),
@@ -233,13 +239,22 @@ KINDS: dict[str, Kind] = {
     "Embedding": Kind((), lambda sizes: optional(), embedded),
 }
 
-#: In place of layers that have no derivative somewhere: one that takes the same options, and the options to change.
-SMOOTH: dict[str, tuple[str, dict[str, Any]]] = {
-    "MaxPooling": ("AveragePooling", {}),
-    "GlobalPooling": ("GlobalPooling", {"function": "avg"}),
-}
-
-
 def possible_kinds(sizes: Sizes) -> list[str]:
     """The kinds that an input of these sizes suits."""
     return [name for name, kind in KINDS.items() if len(sizes) in kind.ranks]
+
+
+def smoothed(kind: str, options: Options) -> tuple[str, dict[str, Any]]:
+    """A layer like this one, of the same output shape, that is never random and has a derivative everywhere."""
+    changed = dict(options)
+    if kind in ("Relu", "LeakyRelu", "PRelu", "HardSigmoid"):
+        return "Tanh", {name: value for name, value in changed.items() if not name.startswith("alpha")}
+    if kind in ("Dropout", "DropBlock", "GaussianNoise"):
+        return "Identity", {name: value for name, value in changed.items() if name == "name"}
+    if kind == "MaxPooling":
+        return "AveragePooling", changed
+    if kind == "GlobalPooling" and changed["function"] == "max":
+        changed["function"] = "avg"
+    if kind == "BatchNorm":
+        changed["epsilon"] = 1  # where the variance may be zero, the derivatives of one over it grow without bound
+    return kind, changed

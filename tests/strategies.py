@@ -10,7 +10,7 @@ Nothing is random but what hypothesis draws: initial values come from a drawn se
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from itertools import count
 from typing import Any, TypeAlias, TypeVar
@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from tests.shaping import KINDS, gated_shape, possible_kinds
 from torchneupy import init, layers
 from torchneupy.layers import BaseLayer, LayerGraph, join, parallel
 
@@ -71,13 +72,15 @@ def difference(left: Any, right: Any) -> Any:
 class Leaf:
     """One layer of a description: its class, how it is made, and a number that no other layer of the description has.
 
-    A layer at which a network begins also has the sizes that its input really has.
+    A layer at which a network begins also has the sizes that its input really has, and if that holds whole numbers, the
+    largest of them; the least is 0.
     """
 
     number: int
     kind: str
     options: Mapping[str, Any] = field(default_factory=dict)
     begins_with: Sizes | None = None
+    largest_index: int | None = None
 
     def make(self) -> BaseLayer:
         layer: BaseLayer = getattr(layers, self.kind)(**self.options)
@@ -92,17 +95,24 @@ class Leaf:
             return merged(inputs)
         if self.kind == "Concatenate":
             return concatenated(inputs, self.options.get("axis", -1))
-        if self.options.get("n_units") is not None:
-            return (None if first is None else first[0], self.options["n_units"])
-        return first
+        if self.kind == "GatedAverage":
+            place = self.options["gate_index"]
+            return with_batches_of(gated_shape(inputs, place), [inputs[place]])
+        if self.kind in KINDS:
+            # Another input of LSTM and GRU has the lengths of the sequences.
+            return with_batches_of(KINDS[self.kind].shape(self.options, first), inputs[1:])
+        n_units = self.options.get("n_units")
+        return first if n_units is None else (None if first is None else first[0], n_units)
 
     def compute(self, layer: Any, *inputs: Any, training: bool = False) -> Any:
         """What the layer should give, from the options here and the variables there.
 
-        Noise is taken from the layer: its own tests say how it is made.
+        Noise is taken from the layer, as is what takes more than a line: the contract says how these compute.
         """
         if self.kind in ("Dropout", "GaussianNoise", "DropBlock"):
             return layer.output(*inputs, training=True) if training else inputs[0]
+        if self.kind in KINDS or self.kind == "GatedAverage":
+            return layer.output(*inputs, training=training)
         if self.kind == "Elementwise":
             return reduce(FUNCTIONS.get(self.options.get("merge_function", "add"), difference), inputs)
         if self.kind == "Concatenate":
@@ -116,6 +126,12 @@ class Leaf:
 
 
 FUNCTIONS: dict[Any, Callable[[Any, Any], Any]] = {"add": torch.add, "multiply": torch.mul}
+
+
+def with_batches_of(shape: Shape, others: Iterable[Shape]) -> Shape:
+    """A shape, and what inputs of other shapes tell of the size of the batch."""
+    batches = [None if other is None else other[:1] for other in others]
+    return None if shape is None else (merged([shape[:1], *batches]) or ()) + shape[1:]
 
 
 def merged(shapes: Iterable[Shape]) -> Shape:
@@ -384,8 +400,14 @@ class Description:
 
     def inputs(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(self.seed + seed + 1)
-        shapes = [(self.batch, *sizes) for sizes in self.begins.values()]
-        return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+        drawn = []
+        for node, sizes in self.begins.items():
+            shape, largest = (self.batch, *sizes), self.leaves[node].largest_index
+            if largest is None:
+                drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype))
+            else:
+                drawn.append(torch.randint(largest + 1, shape, generator=generator))
+        return drawn
 
     def shapes(self, first: Mapping[int, Shape]) -> dict[int, Shape]:
         """The output shape of each node, when the layers at which it begins get these."""
@@ -460,14 +482,24 @@ def copied_state(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 class Drawing:
-    """Draws the parts of one description, whose layers get numbers one after the other."""
+    """Draws the parts of one description, whose layers get numbers one after the other.
 
-    def __init__(self, draw: Any) -> None:
+    ``reshapes`` says whether there may be layers whose output has another number of axes than their input.
+    """
+
+    def __init__(self, draw: Any, reshapes: bool = False) -> None:
         self.draw = draw
+        self.reshapes = reshapes
         self.numbers = count()
 
     def layer(self, sizes: Sizes) -> tuple[Tree, Sizes]:
-        leaf = self.draw(one_input_layers(next(self.numbers), sizes))
+        kinds = possible_kinds(sizes) if self.reshapes else []
+        kind = self.draw(st.sampled_from([None, *kinds]))
+        if kind is None:
+            leaf = self.draw(one_input_layers(next(self.numbers), sizes))
+        else:
+            options = self.draw(KINDS[kind].options(sizes)) | self.draw(optional(name=names))
+            leaf = Leaf(next(self.numbers), kind, options)
         return leaf, self.sizes_behind(leaf, [sizes])
 
     @staticmethod
@@ -480,7 +512,7 @@ class Drawing:
         """Layers and blocks in a row, at least one."""
         parts: list[Tree] = []
         for _ in range(self.draw(st.integers(1, max_size))):
-            blocks: list[Any] = [self.branches, self.residual, self.bypass] if depth > 0 else []
+            blocks: list[Any] = [self.branches, self.residual, self.bypass, self.gated] if depth > 0 else []
             block = self.draw(st.sampled_from([None, None, *blocks]))
             part, sizes = self.layer(sizes) if block is None else block(sizes, depth - 1)
             parts.append(part)
@@ -502,7 +534,7 @@ class Drawing:
     def residual(self, sizes: Sizes, depth: int) -> tuple[Tree, Sizes]:
         """A row beside a way past it."""
         row, found = self.row(sizes, depth, 2)
-        if found != sizes and len(sizes) == 1:
+        if found != sizes and len(found) == len(sizes) == 1:
             row = Row((*row.parts, self.draw(activations(next(self.numbers), found, n_units=sizes[0]))))
             found = sizes
         way_past = Leaf(next(self.numbers), "Identity")
@@ -522,6 +554,44 @@ class Drawing:
         long, short = Row((first, row, last)), Row((first, last))
         fork = Fork((long, short) if self.draw(st.booleans()) else (short, long))
         return fork, self.sizes_behind(last, [start, found])
+
+    def gated(self, sizes: Sizes, depth: int) -> tuple[Tree, Sizes]:
+        """Two or three layers side by side, added up with weights that one more gives."""
+        n_branches, width = self.draw(st.integers(2, 3)), self.draw(st.integers(1, 3))
+        is_row = len(sizes) == 1
+        found = (width,) if is_row else sizes
+        branches: list[Tree] = [
+            self.draw(activations(next(self.numbers), sizes, n_units=width if is_row else None))
+            for _ in range(n_branches)
+        ]
+        gate: Tree = self.draw(activations(next(self.numbers), sizes[-1:], n_units=n_branches))
+        if not is_row:
+            gate = Row((Leaf(next(self.numbers), "GlobalPooling", {"function": "avg"}), gate))
+        place = self.draw(st.sampled_from([0, -1]))
+        fork = Fork((*branches, gate) if place else (gate, *branches))
+        return Row((fork, Leaf(next(self.numbers), "GatedAverage", {"gate_index": place}))), found
+
+    def looked_up(self, sizes: Sizes) -> tuple[Tree, Sizes]:
+        """An input of whole numbers, and the table in which they are looked up."""
+        count, width = self.draw(st.integers(1, 4)), self.draw(st.integers(1, 3))
+        first = replace(self.beginning(sizes), largest_index=count - 1)
+        table = Leaf(next(self.numbers), "Embedding", {"input_size": count, "output_size": width})
+        return Row((first, table)), (*sizes, width)
+
+    def with_lengths(self, sizes: Sizes) -> tuple[Tree, Sizes]:
+        """An input of sequences, one of their lengths, and what reads both."""
+        kind = self.draw(st.sampled_from(["LSTM", "GRU"]))
+        inputs = self.beginning(sizes), replace(self.beginning(()), largest_index=sizes[0])
+        leaf = Leaf(next(self.numbers), kind, self.draw(KINDS[kind].options(sizes)))
+        return Row((Fork(inputs), leaf)), self.sizes_behind(leaf, [sizes])
+
+    def begin(self, sizes: Sizes) -> tuple[Tree, Sizes]:
+        """A beginning, and perhaps what has to stand right behind it."""
+        special: dict[int, Any] = {1: self.looked_up, 2: self.with_lengths} if self.reshapes else {}
+        if len(sizes) in special and self.draw(st.booleans()):
+            begun: tuple[Tree, Sizes] = special[len(sizes)](sizes)
+            return begun
+        return self.beginning(sizes), sizes
 
     def beginning(self, sizes: Sizes) -> Leaf:
         name = self.draw(names)
@@ -575,13 +645,12 @@ def descriptions(
     depth : int
         How often branches may stand within branches.
     """
-    drawing = Drawing(draw)
+    drawing = Drawing(draw, reshapes=True)
     found = draw(sizes)
-    first: Tree
     if several_inputs and draw(st.booleans()):
         first, found = drawing.several_beginnings(found, depth - 1)
     else:
-        first = drawing.beginning(found)
+        first, found = drawing.begin(found) if several_inputs else (drawing.beginning(found), found)
     row, found = drawing.row(found, depth)
     parts = [first, *row.parts]
     if several_outputs and draw(st.booleans()):
@@ -592,7 +661,7 @@ def descriptions(
 @st.composite
 def rows_without_input(draw: Any, sizes: Sizes, first_number: int = 0, max_size: int = 3) -> tuple[Row, Sizes]:
     """Layers and blocks in a row that take an input of these sizes but do not say so, and the sizes behind them."""
-    drawing = Drawing(draw)
+    drawing = Drawing(draw, reshapes=True)
     drawing.numbers = count(first_number)
     return drawing.row(sizes, 1, max_size)
 

@@ -4,6 +4,7 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,16 @@ import pytest
 import torch
 from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
+from torch.func import functional_call
 from torch.testing import assert_close
 
+from tests.shaping import smoothed
 from tests.strategies import (
-    ACTIVATIONS,
     Description,
+    Leaf,
+    Tree,
     as_tuple,
     build_tree,
     copied_state,
@@ -33,11 +39,14 @@ from tests.strategies import (
     sweep,
     total,
 )
+from torchneupy import layers
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import (
+    BaseLayer,
     DropBlock,
     Elementwise,
+    GatedAverage,
     Identity,
     Input,
     LayerGraph,
@@ -48,6 +57,15 @@ from torchneupy.layers import (
     parallel,
 )
 from torchneupy.layers.naming import reset_names
+
+
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler for what inductor writes."""
+    try:
+        return bool(get_cpp_compiler())
+    except (InvalidCxxCompiler, OSError):
+        return False
+
 
 # Drawing a network takes most of the time.
 law = share(0.5)
@@ -101,7 +119,10 @@ def about(network):
 # What is drawn
 
 
-@pytest.mark.parametrize("kind", [*ACTIVATIONS, "Dropout", "GaussianNoise", "DropBlock", "Elementwise", "Concatenate"])
+public = {cls.__name__ for cls in vars(layers).values() if isinstance(cls, type) and issubclass(cls, BaseLayer)}
+
+
+@pytest.mark.parametrize("kind", sorted(public - {"BaseLayer", "ModuleLayer"}))
 def test_every_layer_occurs_in_networks(kind):
     find_first(lambda description: any(leaf.kind == kind for leaf in description.leaves.values()))
 
@@ -318,9 +339,8 @@ def test_samples_are_predicted_one_by_one_as_together(description, batch_size):
 def test_gradients_are_those_of_the_layers_run_by_hand(description, seed, training):
     built = description.build().in_double()
     network, inputs = built.network.train(training), description.inputs()
-    for value in inputs:
-        value.requires_grad_()
-    variables = [*network.parameters(), *inputs]
+    leaves = [value.requires_grad_() for value in inputs if value.is_floating_point()]
+    variables = [*network.parameters(), *leaves]
     torch.manual_seed(seed)
     total(as_tuple(network(*inputs))).backward()
     found = [variable.grad for variable in variables]
@@ -329,6 +349,40 @@ def test_gradients_are_those_of_the_layers_run_by_hand(description, seed, traini
     expected = torch.autograd.grad(total(values[node] for node in outputs_of(description.forward)), variables)
     assert all(torch.isfinite(gradient).all() for gradient in expected)
     assert_close(found, list(expected), rtol=1e-6, atol=1e-6)
+
+
+def smooth(tree: Tree) -> Tree:
+    """The same with layers that are never random and have derivatives everywhere in place of those that have not."""
+    if isinstance(tree, Leaf):
+        kind, options = smoothed(tree.kind, tree.options)
+        return replace(tree, kind=kind, options=options)
+    return replace(tree, parts=tuple(smooth(part) for part in tree.parts))
+
+
+@share(0.2)
+@given(descriptions(depth=1), st.booleans())
+def test_gradients_are_finite_differences(description, training):
+    description = replace(description, tree=smooth(description.tree))
+    built = description.build().in_double()
+    network, inputs = built.network.train(training), description.inputs()
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.clamp_(-0.7, 0.7)
+        values = description.compute(built.layers, inputs, training)
+    # Products of products grow so large that differences of them are mostly rounding.
+    assume(all(value.abs().max() < 20 for value in values.values()))
+    leaves = [value.requires_grad_() for value in inputs if value.is_floating_point()]
+    variables = dict(network.named_parameters())
+
+    def compute(*tensors):
+        moving = iter(tensors)
+        given_inputs = [next(moving) if value.is_floating_point() else value for value in inputs]
+        found = as_tuple(functional_call(network, dict(zip(variables, moving, strict=True)), tuple(given_inputs)))
+        return tuple(output for output in found if output.requires_grad)
+
+    moved = (*leaves, *(value.detach().requires_grad_() for value in variables.values()))
+    if compute(*moved):
+        assert torch.autograd.gradcheck(compute, moved, fast_mode=True)
 
 
 # Composing
@@ -526,8 +580,8 @@ def test_a_misfit_behind_good_layers_leaves_no_trace(drawn, data):
 def test_a_cycle_leaves_no_trace(drawn, data):
     description, (tail, _) = drawn
     closed, behind = description.build().network, build_tree(tail, {})
-    # Elementwise is refused for another reason: alone it has no inputs.
-    again = data.draw(st.sampled_from([layer for layer in closed if not isinstance(layer, Elementwise)]))
+    # These are refused for another reason: alone they have no inputs, or too few.
+    again = data.draw(st.sampled_from([one for one in closed if not isinstance(one, (Elementwise, GatedAverage))]))
     beside = behind | again
     before = everything([closed, behind, beside])
     for right, text in ((again, rf"name='{again.name}'\)"), (beside, rf" -> \[... {len(beside)} layers ...\] -> ")):
@@ -599,6 +653,7 @@ def test_copies_are_equal_and_independent(make_copy, drawn, data):
             outputs = as_tuple(twin(*inputs))
             torch.manual_seed(description.seed)
             assert_close(outputs, as_tuple(original(*inputs)), rtol=0, atol=0)
+            before = about(original)  # a layer in training mode may have changed its buffers
         for tensor in twin.state_dict().values():
             tensor.add_(1)
         twin.eval()
@@ -610,24 +665,38 @@ def test_copies_are_equal_and_independent(make_copy, drawn, data):
 # Compiled
 
 
-@share(0.05)
-@given(descriptions(depth=1), seeds, st.booleans())
-def test_a_compiled_network_is_one_graph_with_the_same_outputs_and_gradients(description, seed, training):
+def is_as_compiled(description, seed, training, backend):
+    """One graph, with the same outputs, gradients and buffers."""
     # Where everything is dropped, torch draws random numbers when it is compiled, and none otherwise: from there on
     # the two have other ones.
     assume(not training or all(leaf.options.get("proba") != 1 for leaf in description.leaves.values()))
-    built = description.build().in_double()
-    network, inputs = built.network.train(training), description.inputs()
+    inputs = description.inputs()
     found = []
     torch.compiler.reset()
     try:
-        for run in (network, torch.compile(network, backend="aot_eager", fullgraph=True)):
-            network.zero_grad()
+        for convert in (lambda network: network, lambda n: torch.compile(n, backend=backend, fullgraph=True)):
+            network = description.build().in_double().network.train(training)
+            run: Any = convert(network)
             torch.manual_seed(seed)
             outputs = as_tuple(run(*inputs))
             if network.n_parameters:
                 total(outputs).backward()
-            found.append((outputs, [parameter.grad.clone() for parameter in network.parameters()]))
+            gradients = [parameter.grad for parameter in network.parameters()]
+            found.append((outputs, gradients, list(network.buffers())))
     finally:
         torch.compiler.reset()
     assert_close(found[1], found[0])
+
+
+@share(0.05)
+@given(descriptions(depth=1), seeds, st.booleans())
+def test_a_compiled_network_is_one_graph_with_the_same_outputs_and_gradients(description, seed, training):
+    is_as_compiled(description, seed, training, "aot_eager")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own way to inductor
+@pytest.mark.skipif(not has_compiler(), reason="inductor needs a C++ compiler")
+@share(0.02)
+@given(descriptions(depth=0))
+def test_inductor_compiles_networks(description):
+    is_as_compiled(description, 0, False, "inductor")

@@ -26,8 +26,8 @@ def channels_last(image: Any) -> Any:
 def same_margins(size: Any, window: int, stride: int) -> tuple[Any, Any]:
     """How much TensorFlow's ``SAME`` padding puts before and after an axis: the odd element comes after.
 
-    Nothing here asks how large the axis is, so ``size`` may also be a number that ``torch.export`` leaves open; and with
-    a stride of 1 the margins do not depend on it.
+    Nothing here asks how large the axis is, so ``size`` may also be a number that ``torch.export`` leaves open; and
+    with a stride of 1 the margins do not depend on it.
 
     Parameters
     ----------

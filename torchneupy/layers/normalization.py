@@ -18,7 +18,7 @@ from torchneupy.core.properties import (
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers.base import Identity
-from torchneupy.layers.images import as_image_shape, channels_first, channels_last
+from torchneupy.layers.images import ImageLayer
 from torchneupy.layers.tracing import as_one_node, is_symbolic
 
 __all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
@@ -185,8 +185,10 @@ class BatchNorm(Identity):
         gamma = self.gamma
         if gamma is None:
             self.fail_if_not_built()
+        if is_symbolic(input):
+            return as_one_node(self, input)  # or what is worked out of the variables alone would become a constant
         if training:
-            return as_one_node(self, input) if is_symbolic(input) else self._normalise(input)
+            return self._normalise(input)
         scale = gamma * self.running_inv_std
         # Mixed with a type of less precision, as under autocast, the input's type is what goes on.
         return torch.addcmul(self.beta - self.running_mean * scale, input, scale).to(input.dtype)
@@ -214,7 +216,7 @@ class BatchNorm(Identity):
         return rows.view(moved.shape).permute(back)
 
 
-class GroupNorm(Identity):
+class GroupNorm(ImageLayer):
     r"""Group normalisation: mean 0 and variance 1 over each sample's groups of neighbouring channels.
 
     .. math:: y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
@@ -273,7 +275,7 @@ class GroupNorm(Identity):
         super().__init__(name=name)
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        shape = as_image_shape(self, input_shape)
+        shape = self.image_shape(input_shape)
         n_channels = shape[3]
         if n_channels is not None and n_channels % self.n_groups:
             raise LayerConnectionError(
@@ -283,7 +285,7 @@ class GroupNorm(Identity):
         return shape
 
     def create_variables(self, input_shape: Any) -> None:
-        shape = TensorShape(self.get_output_shape(input_shape))
+        shape = self.image_shape(input_shape)
         n_channels = shape[3]
         if n_channels is None:
             raise WeightInitializationError(
@@ -294,19 +296,14 @@ class GroupNorm(Identity):
         self.variable(None, "beta", shape=(1, 1, 1, n_channels))
         self.input_shape = TensorShape((None, None, None, n_channels))
 
-    def output(self, input: Any, **kwargs: Any) -> Any:
+    def transform(self, image: Any) -> Any:
         gamma = self.gamma
         if gamma is None:
             self.fail_if_not_built()
-        if is_symbolic(input):
-            return as_one_node(self, input)
-        image = channels_first(input)
-        if torch.is_grad_enabled() and not input.requires_grad:
+        if torch.is_grad_enabled() and not image.requires_grad:
             # Where only the variables want gradients, torch 2.13 crashes for an image whose channels come last.
             image = image.contiguous()
-        return channels_last(
-            torch.group_norm(image, self.n_groups, gamma.flatten(), self.beta.flatten(), self.epsilon)
-        )
+        return torch.group_norm(image, self.n_groups, gamma.flatten(), self.beta.flatten(), self.epsilon)
 
 
 class OddProperty(IntProperty):
@@ -318,7 +315,7 @@ class OddProperty(IntProperty):
             raise ValueError(f"Only works with odd `{self.name}` values, got {value!r}")
 
 
-class LocalResponseNorm(Identity):
+class LocalResponseNorm(ImageLayer):
     r"""Divides each value by what it and its neighbours among the channels amount to.
 
     .. math:: y_c = \frac{x_c}{\left(k + \alpha \sum_{i = c - r}^{c + r} x_i^2\right)^\beta}
@@ -373,7 +370,7 @@ class LocalResponseNorm(Identity):
         super().__init__(name=name)
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        return as_image_shape(self, input_shape)
+        return self.image_shape(input_shape)
 
     def output(self, input: Any, **kwargs: Any) -> Any:
         radius = self.depth_radius
