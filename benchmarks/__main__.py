@@ -21,7 +21,7 @@ from benchmarks.measure import Options, Result, ask
 
 __all__ = ["main"]
 
-FILES = ("dense", "residual", "recurrent", "building", "importing", "memory")
+FILES = ("dense", "residual", "convolution", "pooling", "recurrent", "building", "importing", "memory")
 
 
 def processor() -> str:

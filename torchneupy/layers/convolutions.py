@@ -10,7 +10,7 @@ from torchneupy import init
 from torchneupy.core.properties import ParameterProperty, TypedListProperty, WithdrawProperty
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import WeightInitializationError
-from torchneupy.layers.images import ImageLayer, same_margins
+from torchneupy.layers.images import ImageLayer, as_image_shape, same_margins
 
 __all__ = ["Convolution", "Deconvolution", "PaddingProperty", "Spatial2DProperty"]
 
@@ -155,7 +155,7 @@ class Convolution(ImageLayer):
         return window
 
     def create_variables(self, input_shape: Any) -> None:
-        shape = self.image_shape(input_shape)
+        shape = as_image_shape(self, input_shape)
         n_channels = shape[3]
         if n_channels is None:
             raise WeightInitializationError(

@@ -10,7 +10,7 @@ from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.tracing import as_one_node, is_symbolic
 
-__all__ = ["ImageLayer", "channels_first", "channels_last", "same_margins"]
+__all__ = ["ImageLayer", "as_image_shape", "channels_first", "channels_last", "same_margins"]
 
 
 def channels_first(image: Any) -> Any:
@@ -26,8 +26,8 @@ def channels_last(image: Any) -> Any:
 def same_margins(size: Any, window: int, stride: int) -> tuple[Any, Any]:
     """How much TensorFlow's ``SAME`` padding puts before and after an axis: the odd element comes after.
 
-    Nothing here asks how large the axis is, so ``size`` may also be a number that ``torch.export`` leaves open; and
-    with a stride of 1 the margins do not depend on it.
+    Nothing here asks how large the axis is, so ``size`` may be a number that ``torch.export`` leaves open; and with a
+    stride of 1 the margins do not depend on it.
 
     Parameters
     ----------
@@ -55,6 +55,25 @@ def same_margins(size: Any, window: int, stride: int) -> tuple[Any, Any]:
     return before, total - before
 
 
+def as_image_shape(layer: Any, shape: ShapeLike) -> TensorShape:
+    """The shape of a layer's input, of four dimensions if nothing is known of it.
+
+    Raises
+    ------
+    LayerConnectionError
+        If it has another number of dimensions.
+    """
+    shape = TensorShape(shape)
+    if shape.ndims is None:
+        return TensorShape([None] * 4)
+    if shape.ndims != 4:
+        raise LayerConnectionError(
+            f"{type(layer).__name__} layer `{layer.name}` expects an input with 4 dimensions "
+            f"(batch, height, width, channels), got {shape.ndims} with shape {shape}. Layer: {layer}"
+        )
+    return shape
+
+
 class ImageLayer(BaseLayer):
     """Base class of the layers that make an image of an image.
 
@@ -77,7 +96,7 @@ class ImageLayer(BaseLayer):
         raise NotImplementedError
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        batch, height, width, n_channels = shape = self.image_shape(input_shape)
+        batch, height, width, n_channels = shape = as_image_shape(self, input_shape)
         rows, columns = (apply_to_dimensions(partial(self.new_size, axis), s) for axis, s in enumerate((height, width)))
         if any(size is not None and size < 1 for size in (rows, columns)):
             raise LayerConnectionError(
@@ -85,24 +104,6 @@ class ImageLayer(BaseLayer):
                 f"output would have {rows} rows and {columns} columns. Layer: {self}"
             )
         return TensorShape((batch, rows, columns, self.new_channels(n_channels)))
-
-    def image_shape(self, input_shape: Any) -> TensorShape:
-        """The shape of the input, of four dimensions if nothing is known of it.
-
-        Raises
-        ------
-        LayerConnectionError
-            If it has another number of dimensions.
-        """
-        shape = TensorShape(input_shape)
-        if shape.ndims is None:
-            return TensorShape([None] * 4)
-        if shape.ndims != 4:
-            raise LayerConnectionError(
-                f"{type(self).__name__} layer `{self.name}` expects an input with 4 dimensions "
-                f"(batch, height, width, channels), got {shape.ndims} with shape {shape}. Layer: {self}"
-            )
-        return shape
 
     def output(self, input: Any, **kwargs: Any) -> Any:
         if is_symbolic(input):

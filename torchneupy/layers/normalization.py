@@ -18,7 +18,7 @@ from torchneupy.core.properties import (
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers.base import Identity
-from torchneupy.layers.images import ImageLayer
+from torchneupy.layers.images import ImageLayer, as_image_shape
 from torchneupy.layers.tracing import as_one_node, is_symbolic
 
 __all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
@@ -275,7 +275,7 @@ class GroupNorm(ImageLayer):
         super().__init__(name=name)
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        shape = self.image_shape(input_shape)
+        shape = as_image_shape(self, input_shape)
         n_channels = shape[3]
         if n_channels is not None and n_channels % self.n_groups:
             raise LayerConnectionError(
@@ -285,7 +285,7 @@ class GroupNorm(ImageLayer):
         return shape
 
     def create_variables(self, input_shape: Any) -> None:
-        shape = self.image_shape(input_shape)
+        shape = as_image_shape(self, input_shape)
         n_channels = shape[3]
         if n_channels is None:
             raise WeightInitializationError(
@@ -370,7 +370,7 @@ class LocalResponseNorm(ImageLayer):
         super().__init__(name=name)
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
-        return self.image_shape(input_shape)
+        return as_image_shape(self, input_shape)
 
     def output(self, input: Any, **kwargs: Any) -> Any:
         radius = self.depth_radius
