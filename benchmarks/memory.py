@@ -1,4 +1,4 @@
-"""How much memory does a training step take at its peak? ``python -m benchmarks --only memory``.
+"""How much memory do a forward pass and a training step take at their peak? ``python -m benchmarks --only memory``.
 
 What torch's allocator holds beyond what it held before: on the CPU as the profiler sees it, on CUDA as torch counts it.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 
-from benchmarks import dense, residual
+from benchmarks import convolution, dense, recurrent, residual
 from benchmarks.measure import Options, Question
 from benchmarks.training import step
+from torchneupy.layers import GRU, LSTM, Embedding, Input
 
 __all__ = ["peak", "questions"]
 
@@ -37,28 +39,57 @@ def peak(work: Callable[[], Any], device: str) -> float:
     return highest / 1024
 
 
+class Subject(NamedTuple):
+    """A network, the same in torch.nn, and an input for each."""
+
+    rival: nn.Module
+    own: nn.Module
+    rival_input: torch.Tensor
+    own_input: torch.Tensor
+    goal: float = 1.01
+
+
+def subjects() -> Iterator[tuple[str, Subject]]:
+    x = torch.randn(512, dense.WIDTH)
+    yield "dense, batch 512", Subject(dense.sequential(), dense.ours(), x, x)
+    blocks = nn.Sequential(*[residual.Block() for _ in range(residual.N_BLOCKS)])
+    yield "residual, batch 512", Subject(blocks, residual.ours(), x, x)
+    for size, batch in convolution.IMAGES.items():
+        images = torch.randn(batch, size, size, 3)
+        rival = convolution.in_channels_last(convolution.sequential())
+        own = convolution.ours(size)
+        yield f"convolutions {size}x{size}", Subject(rival, own, images.permute(0, 3, 1, 2), images)
+    x = torch.randn(recurrent.BATCH, recurrent.N_STEPS, recurrent.N_FEATURES)
+    kinds: list[tuple[Any, Any]] = [(LSTM, nn.LSTM), (GRU, nn.GRU)]
+    for layer_class, rival_class in kinds:
+        rival = recurrent.LastStep(rival_class(recurrent.N_FEATURES, recurrent.N_UNITS, batch_first=True))
+        own = Input((recurrent.N_STEPS, recurrent.N_FEATURES)) >> layer_class(recurrent.N_UNITS)
+        yield layer_class.__name__, Subject(rival, own, x, x, goal=1.05)
+    words = torch.randint(10_000, (32, 50))
+    yield "embedding", Subject(nn.Embedding(10_000, 64), Input(50) >> Embedding(10_000, 64), words, words)
+
+
 def questions(options: Options) -> Iterator[Question]:
     """Ask what the docstring of this module says."""
     device = options.device
-    rivals = {
-        "dense": (dense.sequential(), dense.ours(), dense.WIDTH),
-        "residual": (
-            torch.nn.Sequential(*[residual.Block() for _ in range(residual.N_BLOCKS)]),
-            residual.ours(),
-            residual.WIDTH,
-        ),
-    }
-    for name, (rival, own, width) in rivals.items():
-        x = torch.randn(512, width, device=device)
-        works = {
-            "torch.nn": step(rival.to(device), rival.parameters(), x),
-            "torchneupy": step(own.to(device), own.parameters(), x),
+    for name, subject in subjects():
+        own, rival = subject.own.to(device), subject.rival.to(device)
+        sides = {
+            "torch.nn": (rival, subject.rival_input.to(device)),
+            "torchneupy": (own, subject.own_input.to(device)),
         }
-        for work in works.values():
-            work()  # the optimizer's first step makes what stays
-        yield Question(
-            f"{name}, batch 512, peak of a training step",
-            {rival_name: partial(peak, work, device) for rival_name, work in works.items()},
-            goal=1.01,
-            unit="KiB",
-        )
+        for what, work in (("a forward pass", forward_to_train), ("a training step", train)):
+            works = {key: work(network, x) for key, (network, x) in sides.items()}
+            for one in works.values():
+                one()  # the optimizer's first step makes what stays
+            peaks: dict[str, Callable[[], Any]] = {key: partial(peak, one, device) for key, one in works.items()}
+            yield Question(f"{name}, peak of {what}", peaks, goal=subject.goal, unit="KiB")
+
+
+def forward_to_train(network: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
+    """A forward pass in training mode, with all that backward would need."""
+    return lambda: network.train()(x)
+
+
+def train(network: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
+    return step(network.train(), network.parameters(), x)
