@@ -484,7 +484,7 @@ def copied_state(network: nn.Module) -> dict[str, torch.Tensor]:
 class Drawing:
     """Draws the parts of one description, whose layers get numbers one after the other.
 
-    ``reshapes`` says whether there may be layers whose output has another number of axes than their input.
+    ``reshapes`` says whether there may be layers that some inputs only suit, or whose output has another shape.
     """
 
     def __init__(self, draw: Any, reshapes: bool = False) -> None:
@@ -512,7 +512,8 @@ class Drawing:
         """Layers and blocks in a row, at least one."""
         parts: list[Tree] = []
         for _ in range(self.draw(st.integers(1, max_size))):
-            blocks: list[Any] = [self.branches, self.residual, self.bypass, self.gated] if depth > 0 else []
+            blocks: list[Any] = [self.branches, self.residual, self.bypass] if depth > 0 else []
+            blocks += [self.gated] if blocks and self.reshapes else []
             block = self.draw(st.sampled_from([None, None, *blocks]))
             part, sizes = self.layer(sizes) if block is None else block(sizes, depth - 1)
             parts.append(part)

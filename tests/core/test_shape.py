@@ -25,7 +25,7 @@ UNKNOWN = TensorShape(None)
 
 # Few and small, so that shapes drawn apart often agree.
 dimensions = st.none() | st.integers(0, 3)
-dim_tuples = st.lists(dimensions, max_size=4).map(tuple)
+dim_tuples = st.lists(dimensions, max_size=6).map(tuple)
 known_shapes = dim_tuples.map(TensorShape)
 shapes = st.just(UNKNOWN) | known_shapes
 
@@ -33,7 +33,7 @@ shapes = st.just(UNKNOWN) | known_shapes
 @st.composite
 def views_of_one_shape(draw, count):
     """Draw shapes that each know some part of the same fully known shape, so that they are compatible."""
-    sizes = draw(st.lists(st.integers(0, 3), max_size=4))
+    sizes = draw(st.lists(st.integers(0, 3), max_size=6))
 
     def view():
         if draw(st.integers(0, 5)) == 0:

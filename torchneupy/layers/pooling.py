@@ -265,8 +265,9 @@ class GlobalPooling(BaseLayer):
         if is_symbolic(input):
             return as_one_node(self, input)  # how many axes there are decides what is to be done
         n_axes = input.dim()
+        if n_axes < 2:
+            self.get_output_shape(input.shape)  # raises
         if n_axes < 3:
-            self.get_output_shape(input.shape)
             return input
         if not is_of_torch(function):
             return function(input, axis=list(range(1, n_axes - 1)))

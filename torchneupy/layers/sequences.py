@@ -76,6 +76,10 @@ class ClippedGradient(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return gradient.clamp(-ctx.limit, ctx.limit), None
 
+
+class ClippedGradientWithTangent(ClippedGradient):
+    """The same for derivatives taken forward as well, which are not clipped; torch.compile takes no such functions."""
+
     @staticmethod
     def jvp(ctx: Any, tangent: torch.Tensor, limit: None) -> torch.Tensor:
         return tangent.view_as(tangent)
@@ -83,5 +87,6 @@ class ClippedGradient(torch.autograd.Function):
 
 def clip_gradient(value: Any, limit: float) -> Any:
     """The value, whose gradient is clipped to an absolute value on its way back; 0 leaves it."""
-    apply: Any = ClippedGradient.apply
+    function = ClippedGradient if torch.compiler.is_compiling() else ClippedGradientWithTangent
+    apply: Any = function.apply
     return apply(value, limit) if limit else value

@@ -112,6 +112,7 @@ CASES: tuple[Case, ...] = (
         (
             *activation("Relu", rectify(0)).variants,
             Variant("Relu(5, alpha=0.25)", ANY_MATRIX, dense(rectify(0.25)), weights(5)),
+            Variant("Relu(3, alpha=0.01)", ANY_MATRIX, dense(rectify(0.01)), weights(3)),
             Variant("Relu(alpha=2)", ANY_SEQUENCE, dense(rectify(2))),
         ),
         (

@@ -11,10 +11,18 @@ from tests.contract.entry import Array, Case, Refused, Variant
 from torchneupy.exceptions import LayerConnectionError
 
 
+def is_drawn_for_each(values: Array, *axes: int) -> None:
+    """Along none of the axes values are the same as their neighbours throughout, nor in most places."""
+    for axis in axes or range(values.ndim):
+        if values.shape[axis] > 1:
+            assert np.diff(values.astype(float), axis=axis).any(axis=axis).mean() > 0.1, axis
+
+
 def scales_what_it_keeps(proba: float) -> Callable[[Array, Array], None]:
     def check(x: Array, y: Array) -> None:
         kept = y != 0
         assert abs(kept.mean() - (1 - proba)) < 0.06  # of 3,000 values
+        is_drawn_for_each(kept)
         np.testing.assert_allclose(y[kept], x[kept] / (1 - proba), rtol=1e-5)
 
     return check
@@ -27,6 +35,7 @@ def adds_noise(mean: float, std: float) -> Callable[[Array, Array], None]:
         assert abs(noise.std() - std) <= 0.08 * std + 1e-6
         # Values of a normal distribution beyond one deviation, and beyond three.
         if std:
+            is_drawn_for_each(noise)
             far = np.abs(noise - mean) / std
             assert abs((far > 1).mean() - 0.317) < 0.04 and (far > 3).mean() < 0.01
 
@@ -43,6 +52,7 @@ def drops_blocks(keep: float, height: int, width: int) -> Callable[[Array, Array
     def check(x: Array, y: Array) -> None:
         kept = y != 0
         np.testing.assert_allclose(y[kept], x[kept] / kept.mean(), rtol=1e-5)
+        assert all(np.diff(kept.astype(int), axis=axis).any() for axis in (0, 3))
         corners = np.lib.stride_tricks.sliding_window_view(~kept, (height, width), (1, 2)).all(axis=(-2, -1))
         rows, columns = corners.shape[1:3]
         covered = np.zeros_like(kept)
