@@ -42,7 +42,7 @@ def ours(size: int) -> LayerGraph:
 
 def works(network: nn.Module, x: torch.Tensor, compiled: bool = False) -> dict[str, Any]:
     """What there is to do, by name; forward in evaluation mode, the others in training mode."""
-    run: Any = torch.compile(network) if compiled else network
+    run: Any = torch.compile(network, dynamic=False) if compiled else network
     return {
         "forward without gradients": in_mode(network, False, forward(run, x)),
         "forward and backward": in_mode(network, True, forward_and_backward(run, x)),
