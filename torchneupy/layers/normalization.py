@@ -365,11 +365,14 @@ class GroupNorm(ImageLayer):
         gamma, beta = self.gamma, self.beta
         if gamma is None:
             self.fail_if_not_built()
-        if is_transformed() or torch.compiler.is_compiling():
-            # The kernel for channels that come last cannot be transformed, and compilers have code of their own.
+        wants_gradients = torch.is_grad_enabled() and image.device.type == "cpu"
+        compiles = torch.compiler.is_compiling()
+        if is_transformed() or (wants_gradients and compiles and not image.requires_grad):
+            # By the kernel for channels that come first, as the other one cannot be transformed, nor can compilers see
+            # to what is done below; they know for good who gets a gradient.
             normal = torch.group_norm(image.flatten(2), self.n_groups, gamma.flatten(), beta.flatten(), self.epsilon)
             return normal.view_as(image)
-        if torch.is_grad_enabled() and image.device.type == "cpu":
+        if wants_gradients and not compiles:
             together: Any = Together.apply
             image, gamma, beta = together(image, gamma, beta)
         return torch.group_norm(image, self.n_groups, gamma.flatten(), beta.flatten(), self.epsilon)
