@@ -43,19 +43,31 @@ class ParameterProperty(Declaration):
     attribute of a layer gives the variable, or ``None`` as long as it was not made; ``specification`` gives what was
     asked for. This descriptor has no ``__set__``: ``nn.Module`` registers parameters by itself, and what
     ``parametrize`` or ``prune`` put in the attribute's place must win.
+
+    Parameters
+    ----------
+    default, required, allow_none, fixed
+        As in :class:`BaseProperty`.
+    trainable : bool
+        Where the variable is expected: among the parameters, else among the buffers. Where it is in the end is up to
+        the layer that makes it. Defaults to ``True``.
     """
 
     expected_type = (np.ndarray, *NUMBER_TYPES, init.Initializer, torch.Tensor)
 
+    def __init__(self, *args: Any, trainable: bool = True, **kwargs: Any) -> None:
+        self.trainable = trainable
+        super().__init__(*args, **kwargs)
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         # Read with every call of a layer, hence the short way first.
         try:
-            return instance._parameters[self.name]
+            return (instance._parameters if self.trainable else instance._buffers)[self.name]
         except (AttributeError, KeyError):
             return None if instance is None else self.elsewhere(instance)
 
     def elsewhere(self, instance: Any) -> Any:
-        """The variable, if it is a buffer, or registered under another attribute; else AttributeError.
+        """The variable, if it is not where it was expected, or under another attribute; else AttributeError.
 
         ``hasattr`` must be False where nothing was registered: nn.Module refuses a name that an object has already.
         """
@@ -63,9 +75,10 @@ class ParameterProperty(Declaration):
         key = values.get("_variable_keys", {}).get(self.name, self.name)
         if key != self.name:
             return getattr(instance, key)
-        if key not in values.get("_buffers", {}):
-            raise AttributeError(f"{describe_owner(instance)} has no variable `{self.name}`")
-        return values["_buffers"][key]
+        for place in ("_parameters", "_buffers"):
+            if key in values.get(place, {}):
+                return values[place][key]
+        raise AttributeError(f"{describe_owner(instance)} has no variable `{self.name}`")
 
     def normalise(self, value: Any) -> Any:
         return init.Constant(plain_number(value)) if isinstance(value, NUMBER_TYPES) else value
@@ -90,7 +103,7 @@ class ParameterProperty(Declaration):
         values.setdefault("_specifications", {})[self.name] = value
         if values.get("_built_for", "") is None:  # else nn.Module is not ready, or the variable is where it belongs
             values.pop(self.name, None)
-            values["_parameters"].setdefault(self.name, None)
+            values["_parameters" if self.trainable else "_buffers"].setdefault(self.name, None)
 
     def specification(self, instance: Any) -> Any:
         values = vars(instance)

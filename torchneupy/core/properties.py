@@ -92,6 +92,8 @@ class TypedListProperty(BaseProperty):
         The least value of an element. Defaults to ``None``, which is no bound.
     excluded : tuple
         Values that no element may have. Defaults to ``()``.
+    unique : bool
+        Whether no two elements may be equal. Defaults to ``False``.
     single : bool
         Whether an element alone may be given, and stands for as many of it as there have to be, else for one. Defaults
         to ``False``.
@@ -108,6 +110,7 @@ class TypedListProperty(BaseProperty):
         *args: Any,
         minval: int | None = None,
         excluded: tuple[Any, ...] = (),
+        unique: bool = False,
         single: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -115,6 +118,7 @@ class TypedListProperty(BaseProperty):
         self.element_type = element_type
         self.minval = minval
         self.excluded = excluded
+        self.unique = unique
         self.single = single
         super().__init__(*args, **kwargs)
 
@@ -141,6 +145,8 @@ class TypedListProperty(BaseProperty):
         for element in self.excluded:
             if element in value:
                 raise ValueError(f"Elements of `{self.name}` should not be {element!r}, got {value!r}")
+        if self.unique and len(set(value)) < len(value):
+            raise ValueError(f"Elements of `{self.name}` should be unique, got {value!r}")
 
 
 class ChoiceProperty(BaseProperty):

@@ -10,6 +10,7 @@ from torchneupy import init
 from torchneupy.core.properties import IntProperty, ParameterProperty
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.tracing import is_transformed
 
 __all__ = ["Embedding"]
 
@@ -76,12 +77,14 @@ class Embedding(BaseLayer):
         weight = self.weight
         if weight is None:
             self.fail_if_not_built()
+        indices = input.long()
         try:
-            return functional.embedding(input.long(), weight)
+            return functional.embedding(indices, weight)
         except IndexError as error:
+            found = "" if is_transformed() else f" (they go from {indices.min()} to {indices.max()})"
             raise IndexError(
-                f"Layer `{self.name}` got an index that is not between 0 and {self.input_size - 1}: {error}. "
-                f"Layer: {self}"
+                f"Layer `{self.name}` got indices that are not all between 0 and {self.input_size - 1}{found}: "
+                f"{error}. Layer: {self}"
             ) from error
 
     def __repr__(self) -> str:

@@ -100,8 +100,10 @@ def as_tensor(network: Structure, index: int, value: Any) -> Any:
     key = network._inputs[index]
     try:
         array = np.asarray(value)
-        if array.dtype.kind in "biu" and holds_indices(network, key):
-            return torch.as_tensor(array, device=device)
+        if holds_indices(network, key):
+            if array.dtype.kind in "biu":
+                return torch.as_tensor(array, device=device)
+            dtype = torch.promote_types(dtype, torch.float32)  # bfloat16 has no whole numbers beyond 256
         return torch.as_tensor(array, dtype=dtype, device=device)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError

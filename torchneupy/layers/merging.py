@@ -213,7 +213,10 @@ class GatedAverage(BaseLayer):
         return others.pop(self.gate_index), others
 
     def get_output_shape(self, *input_shapes: Any) -> ShapeLike:
-        gate, others = self._apart([TensorShape(shape) for shape in input_shapes])
+        shapes = [TensorShape(shape) for shape in input_shapes]
+        if [shape.ndims for shape in shapes] == [None]:
+            return shapes[0]  # what comes in may not be connected yet
+        gate, others = self._apart(shapes)
         if gate.ndims not in (None, 2):
             raise LayerConnectionError(
                 f"Output from the gating network should be 2-dimensional. Output shape from gating layer: {gate}. "
@@ -236,7 +239,7 @@ class GatedAverage(BaseLayer):
 
     def output(self, *inputs: Any, **kwargs: Any) -> Any:
         gate, others = self._apart(inputs)
-        if not is_symbolic(gate) and gate.shape[1] != len(others):
+        if not others or (not is_symbolic(gate) and gate.shape[1:] != (len(others),)):
             self.get_output_shape(*(tuple(x.shape) for x in inputs))  # raises
         # The batch goes to the end, where a number for each sample fits, and back; that copies nothing.
         total = others[0].movedim(0, -1) * gate[:, 0]

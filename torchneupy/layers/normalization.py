@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional
@@ -19,18 +19,64 @@ from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers.base import Identity
 from torchneupy.layers.images import ImageLayer, as_image_shape
-from torchneupy.layers.tracing import as_one_node, is_symbolic
+from torchneupy.layers.tracing import as_one_node, is_symbolic, is_transformed
 
 __all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
 
 
-class AxesProperty(TypedListProperty):
-    """Axes, each of which may be given once."""
+#: Types in which the output may be computed as a scale and an offset without losing digits that matter.
+PRECISE = (torch.float32, torch.float64)
 
-    def validate(self, value: Any) -> None:
-        super().validate(value)
-        if len(set(value)) < len(value):
-            raise ValueError(f"Specified axes have to contain only unique values, got {value!r} for `{self.name}`")
+
+class Arrangement(NamedTuple):
+    """How values are shown to a kernel that normalises ``(rows, channels, ...)`` along all axes but the channels.
+
+    Nothing is copied unless the axes that are kept lie apart.
+
+    Attributes
+    ----------
+    order, back : tuple of int or None
+        The axes in the order: ``n_rows`` that are normalised, ``n_kept`` that are kept, the others; and the way back.
+        None where they are in that order.
+    n_rows, n_kept : int
+        How many axes become one. If none is kept, all values are of one channel.
+    """
+
+    order: tuple[int, ...] | None
+    back: tuple[int, ...] | None
+    n_rows: int
+    n_kept: int
+
+    @classmethod
+    def along(cls, axes: Sequence[int], ndims: int) -> Arrangement:
+        """The arrangement that normalises along these axes, counted from the first and in order."""
+        kept = [axis for axis in range(ndims) if axis not in axes]
+        if not kept:
+            return cls(None, None, 1, 0)
+        if kept == [ndims - 1] and ndims in (4, 5):
+            # Images are not made a matrix, because they may lie in memory with the channels first.
+            order = [0, ndims - 1, *range(1, ndims - 1)]
+        elif kept[0] > 0 and kept[-1] - kept[0] == len(kept) - 1:
+            return cls(None, None, kept[0], len(kept))
+        else:
+            order = [*axes, *kept]
+        return cls(tuple(order), tuple(map(order.index, range(ndims))), order.index(kept[0]), len(kept))
+
+    def apply(self, values: Any) -> Any:
+        """The values as the kernel wants them."""
+        if self.order is not None:
+            values = values.permute(self.order)
+        if self.n_kept == 0:
+            values = values.unsqueeze(1)
+        elif self.n_kept > 1:
+            values = values.flatten(self.n_rows, self.n_rows + self.n_kept - 1)
+        return values if self.n_rows == 1 else values.flatten(0, self.n_rows - 1)
+
+    def undo(self, output: Any, values: Any) -> Any:
+        """What the kernel has made of the values, with the axes where they have them."""
+        if self.order is not None:
+            return output.reshape([values.shape[axis] for axis in self.order]).permute(self.back)
+        return output if self.n_rows == self.n_kept == 1 else output.reshape(values.shape)
 
 
 class BatchNorm(Identity):
@@ -101,13 +147,15 @@ class BatchNorm(Identity):
     tensor([[1.5000]])
     """
 
-    axes = AxesProperty(allow_none=True, fixed=True)
+    axes = TypedListProperty(allow_none=True, unique=True, fixed=True)
     epsilon = NumberProperty(minval=0)
     alpha = ProperFractionProperty()
     beta = ParameterProperty()
     gamma = ParameterProperty()
-    running_mean = ParameterProperty()
-    running_inv_std = ParameterProperty()
+    running_mean = ParameterProperty(trainable=False)
+    running_inv_std = ParameterProperty(trainable=False)
+
+    _arrangement: Arrangement
 
     def __init__(
         self,
@@ -180,6 +228,7 @@ class BatchNorm(Identity):
         self.variable(None, "gamma", shape=sizes)
         self.variable(None, "beta", shape=sizes)
         self.input_shape = TensorShape([None if axis in axes else size for axis, size in enumerate(shape)])
+        vars(self)["_arrangement"] = Arrangement.along(axes, len(sizes))
 
     def output(self, input: Any, training: bool = False) -> Any:  # type: ignore[override]  # no other keywords
         gamma = self.gamma
@@ -187,33 +236,49 @@ class BatchNorm(Identity):
             self.fail_if_not_built()
         if is_symbolic(input):
             return as_one_node(self, input)  # or what is worked out of the variables alone would become a constant
-        if training:
-            return self._normalise(input)
-        scale = gamma * self.running_inv_std
-        # Mixed with a type of less precision, as under autocast, the input's type is what goes on.
-        return torch.addcmul(self.beta - self.running_mean * scale, input, scale).to(input.dtype)
+        return self._normalise_by_batch(input) if training else self._normalise_by_averages(input)
 
-    def _normalise(self, input: Any) -> Any:
+    def _normalise_by_batch(self, input: Any) -> Any:
         """The output in training mode; the running statistics change."""
         if input.numel() == 0:
             raise ValueError(
                 f"Layer `{self.name}` cannot normalise an empty batch, of shape {tuple(input.shape)}. Layer: {self}"
             )
-        gamma, beta = self.gamma, self.beta
-        axes = self.positive_axes(gamma.ndim)
-        order = [*axes, *(axis for axis in range(gamma.ndim) if axis not in axes)]
-        # One row for each value of the normalised axes, which copies nothing where these come first: torch's kernel is
-        # faster than what can be put together from mean and variance, and gives both.
-        moved = input.permute(order)
-        rows = moved.reshape(-1, gamma.numel())
-        rows, mean, inverse = torch.native_batch_norm(
-            rows, gamma.flatten(), beta.flatten(), None, None, True, 0.0, self.epsilon
+        arrangement = self._arrangement
+        output, mean, inverse = torch.native_batch_norm(
+            arrangement.apply(input), self.gamma.flatten(), self.beta.flatten(), None, None, True, 0.0, self.epsilon
         )
-        with torch.no_grad():
-            for running, batch in ((self.running_mean, mean), (self.running_inv_std, inverse)):
-                running.lerp_(batch.detach().view(running.shape).to(running.dtype), self.alpha)
-        back = [order.index(axis) for axis in range(len(order))]
-        return rows.view(moved.shape).permute(back)
+        for running, batch in ((self.running_mean, mean), (self.running_inv_std, inverse)):
+            running.detach().lerp_(batch.view_as(running).type_as(running), self.alpha)
+        return arrangement.undo(output, input)
+
+    def _normalise_by_averages(self, input: Any) -> Any:
+        """The output in evaluation mode, which is ``input * scale + offset``."""
+        mean, scale = self.running_mean, self.gamma * self.running_inv_std
+        # Half the kernel's time where the channels come last, but more for a gradient; and a small type loses digits.
+        if not torch.is_grad_enabled() and input.dtype == scale.dtype in PRECISE and input.is_contiguous():
+            return torch.addcmul(self.beta - mean * scale, input, scale)
+        arrangement, variance = self._arrangement, torch.ones_like(mean)
+        statistics = (scale.flatten(), self.beta.flatten(), mean.flatten(), variance.flatten())
+        output, _, _ = torch.native_batch_norm(arrangement.apply(input), *statistics, False, 0.0, 0.0)
+        return arrangement.undo(output, input)
+
+
+class Together(torch.autograd.Function):
+    """The same tensors, of which all get a gradient if one does.
+
+    The gradient of torch's group normalisation on the CPU ends the process (torch 2.13) where the channels come last
+    and the variables want gradients, but the input does not: because it is given, say, or the gradient is asked for a
+    part of the network only.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(tensor.view_as(tensor) for tensor in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return gradients
 
 
 class GroupNorm(ImageLayer):
@@ -297,13 +362,20 @@ class GroupNorm(ImageLayer):
         self.input_shape = TensorShape((None, None, None, n_channels))
 
     def transform(self, image: Any) -> Any:
-        gamma = self.gamma
+        gamma, beta = self.gamma, self.beta
         if gamma is None:
             self.fail_if_not_built()
-        if torch.is_grad_enabled() and not image.requires_grad:
-            # Where only the variables want gradients, torch 2.13 crashes for an image whose channels come last.
-            image = image.contiguous()
-        return torch.group_norm(image, self.n_groups, gamma.flatten(), self.beta.flatten(), self.epsilon)
+        wants_gradients = torch.is_grad_enabled() and image.device.type == "cpu"
+        compiles = torch.compiler.is_compiling()
+        if is_transformed() or (wants_gradients and compiles and not image.requires_grad):
+            # By the kernel for channels that come first, as the other one cannot be transformed, nor can compilers see
+            # to what is done below; they know for good who gets a gradient.
+            normal = torch.group_norm(image.flatten(2), self.n_groups, gamma.flatten(), beta.flatten(), self.epsilon)
+            return normal.view_as(image)
+        if wants_gradients and not compiles:
+            together: Any = Together.apply
+            image, gamma, beta = together(image, gamma, beta)
+        return torch.group_norm(image, self.n_groups, gamma.flatten(), beta.flatten(), self.epsilon)
 
 
 class OddProperty(IntProperty):
@@ -373,8 +445,11 @@ class LocalResponseNorm(ImageLayer):
         return as_image_shape(self, input_shape)
 
     def output(self, input: Any, **kwargs: Any) -> Any:
-        radius = self.depth_radius
-        window = 2 * radius + 1
-        squares = input.square().flatten(0, -2).unsqueeze(1)
-        means = functional.avg_pool1d(squares, window, stride=1, padding=radius)
-        return input / torch.pow(self.k + self.alpha * window * means, self.beta).view_as(input)
+        radius, n_channels = self.depth_radius, input.shape[-1]
+        # Shifted copies are added, in less than half the time of a pool; differences of cumulated sums would lose
+        # digits.
+        padded = functional.pad(input.square(), (radius, radius))
+        total = padded.narrow(-1, 0, n_channels)
+        for shift in range(1, 2 * radius + 1):
+            total = total + padded.narrow(-1, shift, n_channels)
+        return input / (self.k + self.alpha * total) ** self.beta

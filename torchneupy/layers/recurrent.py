@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
 from torchneupy import init
 from torchneupy.core.properties import IntProperty, NumberProperty, ParameterProperty, Property
@@ -21,7 +20,7 @@ from torchneupy.layers.sequences import (
     reverse,
     stack_states,
 )
-from torchneupy.layers.tracing import as_one_node, is_symbolic
+from torchneupy.layers.tracing import as_one_node, is_symbolic, is_transformed
 
 __all__ = ["GRU", "LSTM"]
 
@@ -31,10 +30,7 @@ def suits_kernels(steps: int) -> bool:
 
     They know no ``vmap``, nor derivatives taken forward, and refuse a sequence of no steps.
     """
-    if torch.compiler.is_compiling():
-        return steps > 0
-    active: bool = torch._C._are_functorch_transforms_active()
-    return steps > 0 and not active and forward_ad._current_level < 0
+    return steps > 0 and not is_transformed()
 
 
 class BaseRNNLayer(BaseLayer):

@@ -56,7 +56,7 @@ class Reshape(BaseLayer):
     shape = FeatureShapeProperty(minval=-1, excluded=(0,))
 
     def __init__(self, shape: int | Sequence[int] = -1, name: str | None = None) -> None:
-        self.specify(shape=shape if isinstance(shape, list) else as_tuple(shape))
+        self.specify(shape=as_tuple(shape))
         super().__init__(name=name)
 
     def get_output_shape(self, input_shape: Any) -> ShapeLike:
@@ -71,9 +71,11 @@ class Reshape(BaseLayer):
         return TensorShape((shape[0], *(left if size == -1 else size for size in self.shape)))
 
     def output(self, input: Any, **kwargs: Any) -> Any:
+        if -1 not in self.shape:
+            return input.reshape(input.shape[0], *self.shape)
         # In two steps, so that -1 never has to be worked out of the size of an empty batch.
         flat = input.unsqueeze(1).flatten(1)
-        return flat if tuple(self.shape) == (-1,) else flat.unflatten(1, self.shape)
+        return flat if self.shape == (-1,) else flat.unflatten(1, self.shape)
 
     def __repr__(self) -> str:
         return self._repr_arguments(self.shape, name=self.name)
@@ -94,7 +96,7 @@ class Transpose(BaseLayer):
     Raises
     ------
     TypeError, ValueError
-        If ``perm`` is no tuple or list of whole numbers.
+        If ``perm`` is no tuple or list of whole numbers, or has one of them twice.
     LayerConnectionError
         When connected to an input whose axes are others.
 
@@ -105,7 +107,7 @@ class Transpose(BaseLayer):
     (?, 7, 11) -> [... 2 layers ...] -> (?, 11, 7)
     """
 
-    perm = TypedListProperty()
+    perm = TypedListProperty(unique=True)
 
     def __init__(self, perm: Sequence[int], name: str | None = None) -> None:
         self.specify(perm=perm)

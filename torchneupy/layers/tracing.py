@@ -1,13 +1,15 @@
-"""What ``torch.fx`` sees of a layer whose arithmetic it cannot look into."""
+"""Whether a layer is run as usual, or by one of torch's tools that want something else of it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.fx import Proxy
 
-__all__ = ["as_one_node", "is_symbolic"]
+__all__ = ["as_one_node", "is_symbolic", "is_transformed"]
 
 
 def is_symbolic(value: Any) -> bool:
@@ -19,3 +21,14 @@ def as_one_node(layer: nn.Module, *inputs: Any) -> Any:
     """A call of the layer as one node of the graph that is traced, in which it stays a module."""
     tracer: Any = inputs[0].tracer
     return tracer.create_proxy("call_module", tracer.path_of_module(layer), inputs, {})
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func`` transforms what is computed, or derivatives are taken forward; some kernels know neither.
+
+    What a compiler makes of a layer has kernels of its own.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    active: bool = torch._C._are_functorch_transforms_active()
+    return active or forward_ad._current_level >= 0

@@ -19,6 +19,7 @@ class VariableHolder(HasVariables):
     """A module whose declared options may become variables, once the shapes of its inputs are known."""
 
     _defaulted: ClassVar[tuple[str, ...]] = ()
+    _expected_as_buffers: ClassVar[tuple[str, ...]] = ()
     _may_be_modules: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -26,6 +27,9 @@ class VariableHolder(HasVariables):
         values = {name: option.value for name, option in cls.options.items()}
         cls._defaulted = tuple(
             name for name, v in values.items() if isinstance(v, ParameterProperty) and v.default is not None
+        )
+        cls._expected_as_buffers = tuple(
+            name for name, v in values.items() if isinstance(v, ParameterProperty) and not v.trainable
         )
         cls._may_be_modules = tuple(name for name, v in values.items() if v.accepts_modules)
 
@@ -35,6 +39,9 @@ class VariableHolder(HasVariables):
             specifications.setdefault(declared, find_declaration(type(self), declared).specification(self))
         super().__init__()
         self._parameters.update(dict.fromkeys(specifications))
+        for declared in self._expected_as_buffers:
+            if declared in specifications:
+                self._buffers[declared] = self._parameters.pop(declared)
         # Into the dictionary itself: nn.Module looks at each attribute that is assigned, which takes a third of the
         # time in which a layer is made.
         vars(self).update(

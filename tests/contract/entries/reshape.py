@@ -26,6 +26,7 @@ CASES: tuple[Case, ...] = (
             Variant("Reshape((2, -1, 2))", (("steps", 4),), as_shape(2, -1, 2)),
             Variant("Reshape([3, 4])", ((2, 6),), as_shape(3, 4)),
             Variant("Reshape((-1, 1))", ANY_MATRIX, as_shape(-1, 1)),
+            Variant("Reshape(())", ((1, 1),), as_shape()),
         ),
         (
             Refused("Reshape('flat')", TypeError, ("shape", "('flat',)")),
@@ -50,7 +51,7 @@ CASES: tuple[Case, ...] = (
             Refused("Transpose(1)", TypeError, ("perm", "1")),
             Refused("Transpose((0, 1.5))", TypeError, ("perm", "(0, 1.5)")),
             Refused("Transpose((0, 3, 1))", LayerConnectionError, ("(0, 3, 1)", "(?, 7, 11)"), ((7, 11),)),
-            Refused("Transpose((0, 1, 1))", LayerConnectionError, ("(0, 1, 1)", "(?, 7, 11)"), ((7, 11),)),
+            Refused("Transpose((0, 1, 1))", ValueError, ("perm", "(0, 1, 1)", "unique")),
             Refused("Transpose((0, 2))", LayerConnectionError, ("(0, 2)", "(?, 7, 11)"), ((7, 11),)),
             Refused("Transpose((0, 1, -2))", LayerConnectionError, ("(0, 1, -2)", "(?, 7, 11)"), ((7, 11),)),
         ),
