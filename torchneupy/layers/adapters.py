@@ -144,7 +144,7 @@ class ModuleLayer(BaseLayer):
     def takes_indices(self) -> bool:  # type: ignore[override]  # here it depends on the object
         leaves = (part for part in self.module.modules() if not isinstance(part, Input) and not any(part.children()))
         first = next(leaves, None)
-        return isinstance(first, (nn.Embedding, nn.EmbeddingBag)) or bool(getattr(first, "takes_indices", False))
+        return isinstance(first, (nn.Embedding, nn.EmbeddingBag)) or getattr(first, "takes_indices", False) is True
 
     @property
     def _network(self) -> Any:
