@@ -173,7 +173,7 @@ def test_every_form_of_network_occurs(is_there):
 
 def find_first(condition: Callable[[Description], bool]) -> None:
     """Raises NoSuchExample if the strategy does not draw one, which would leave laws untested."""
-    chosen = settings(max_examples=1000, database=None, phases=[Phase.generate])
+    chosen = settings(max_examples=20_000, database=None, phases=[Phase.generate])
     assert find(descriptions(), condition, settings=chosen) is not None
 
 
