@@ -21,7 +21,18 @@ from benchmarks.measure import Options, Result, ask
 
 __all__ = ["main"]
 
-FILES = ("dense", "residual", "convolution", "pooling", "recurrent", "building", "importing", "memory")
+FILES = (
+    "dense",
+    "residual",
+    "convolution",
+    "pooling",
+    "batchnorm",
+    "embedding",
+    "recurrent",
+    "building",
+    "importing",
+    "memory",
+)
 
 
 def processor() -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Options, Question
-from benchmarks.training import forward
+from benchmarks.training import backward, forward
 from torchneupy.layers import AveragePooling, GlobalPooling, Input, MaxPooling, Upscale, join
 
 __all__ = ["questions"]
@@ -41,20 +41,6 @@ POOLS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Any]]] = {
     "global max": (lambda: nn.AdaptiveMaxPool2d(1), lambda: GlobalPooling("max")),
     "upscale 2": (lambda: nn.Upsample(scale_factor=2), lambda: Upscale(2)),
 }
-
-
-def backward(compute: Any, x: torch.Tensor) -> Any:
-    """Forward and backward to the input."""
-    with torch.no_grad():
-        gradient = torch.randn_like(compute(x))
-    leaf = x.detach().requires_grad_()
-
-    def work() -> Any:
-        leaf.grad = None
-        compute(leaf).backward(gradient)
-        return leaf.grad
-
-    return work
 
 
 def questions(options: Options) -> Iterator[Question]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["forward", "forward_and_backward", "step"]
+__all__ = ["backward", "forward", "forward_and_backward", "step"]
 
 
 def forward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]:
@@ -17,6 +17,20 @@ def forward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]
     def work() -> Any:
         with torch.no_grad():
             return compute(x)
+
+    return work
+
+
+def backward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]:
+    """Forward and backward to the input, through parameters if there are any."""
+    with torch.no_grad():
+        gradient = torch.randn_like(compute(x))
+    leaf = x.detach().requires_grad_()
+
+    def work() -> Any:
+        leaf.grad = None
+        compute(leaf).backward(gradient)
+        return leaf.grad
 
     return work
 

@@ -110,6 +110,7 @@ ACCEPTED = [
     (TypedListProperty(single=True, n_elements=2), 3, (3, 3)),
     (TypedListProperty(single=True, element_type=(int, type(None))), None, (None,)),
     (TypedListProperty(excluded=(0,)), (1, -1), (1, -1)),
+    (TypedListProperty(unique=True), [1, -1], [1, -1]),
     (ChoiceProperty(["a", "b"]), "b", "b"),
     (ChoiceProperty(("a", "b")), "a", "a"),
     (ChoiceProperty({"a", "b"}), "a", "a"),
@@ -208,6 +209,7 @@ REFUSED = [
     (TypedListProperty(n_elements=2), (1, 2), (1,), RANGE, r"list with 2 variables.*`option`.*\(1,\)"),
     (TypedListProperty(minval=1), (1,), (2, 0), RANGE, r"`option` should not be less than 1, got \(2, 0\)"),
     (TypedListProperty(excluded=(0,)), (1,), (1, 0), RANGE, r"`option` should not be 0, got \(1, 0\)"),
+    (TypedListProperty(unique=True), (1,), (1, 0, 1), RANGE, r"`option` should be unique, got \(1, 0, 1\)"),
     (TypedListProperty(single=True), (1,), True, TYPE, "`option`.*True"),
     (TypedListProperty(single=True), (1,), 2.5, TYPE, "`float` for `option`.*got 2.5"),
     (ChoiceProperty(["a", "b"]), "a", "c", RANGE, "Wrong value `c` for property `option`. Available values: a, b"),
@@ -675,6 +677,59 @@ def test_a_variable_gives_way_to_prune():
     assert_close(network(torch.ones(1, 3)), torch.tensor([[5.0]]))
     prune.remove(layer, "weight")
     assert isinstance(layer.weight, nn.Parameter) and list(layer.variables) == ["weight"]
+
+
+class Averaging(Identity):
+    """One of its variables is expected among the buffers; whether it is there depends on the other option."""
+
+    mean = ParameterProperty(trainable=False)
+    learned = Property(expected_type=bool)
+
+    def __init__(self, mean=0, learned=False, name=None):
+        self.specify(mean=mean, learned=learned)
+        super().__init__(name=name)
+
+    def create_variables(self, input_shape):
+        self.variable(None, "mean", shape=(3,), trainable=self.learned)
+
+    def output(self, input, **kwargs):
+        return input + self.mean
+
+
+def test_a_variable_that_is_not_trained_has_its_slot_among_the_buffers():
+    layer = Averaging(2)
+    assert (layer.mean, layer._buffers, layer._parameters) == (None, {"mean": None}, {})
+    layer.register_buffer("mean", torch.ones(3))  # as nn.Module lets anyone
+    assert torch.equal(layer.mean, torch.ones(3))
+    layer = Averaging(2)
+    layer.set_params(mean=5)
+    assert (layer.mean, layer._parameters) == (None, {})
+    network = Input(3) >> layer
+    assert layer.mean.tolist() == [5, 5, 5] and layer.mean is layer._buffers["mean"] and not layer._parameters
+    assert torch.equal(network(torch.ones(1, 3)), torch.full((1, 3), 6.0))
+    layer.set_params(mean=1)
+    assert layer.variables["mean"].tolist() == [1, 1, 1]
+    assert repr(layer) == "Averaging(mean=Constant(1), learned=False, name='averaging-2')"
+    del layer.mean
+    assert not hasattr(layer, "mean")
+
+
+def test_a_variable_may_be_trained_though_it_was_not_expected():
+    layer = Averaging(2, learned=True)
+    network = Input(3) >> layer
+    assert layer.mean is layer._parameters["mean"] and not layer._buffers
+    assert list(network.parameters()) == [layer.mean]
+
+
+def test_what_is_not_trained_may_be_parametrised():
+    class Double(nn.Module):
+        def forward(self, tensor):
+            return 2 * tensor
+
+    layer = Averaging(2)
+    network = Input(3) >> layer
+    parametrize.register_parametrization(layer, "mean", Double())
+    assert torch.equal(network(torch.ones(1, 3)), torch.full((1, 3), 5.0))
 
 
 def test_set_params_takes_the_place_of_a_specification_that_was_assigned_plainly():

@@ -14,7 +14,18 @@ from torch import nn
 
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError
-from torchneupy.layers import BaseLayer, Concatenate, Elementwise, Identity, Input, Linear, Relu, join, parallel
+from torchneupy.layers import (
+    BaseLayer,
+    Concatenate,
+    Elementwise,
+    GatedAverage,
+    Identity,
+    Input,
+    Linear,
+    Relu,
+    join,
+    parallel,
+)
 
 # The first use of something in torch may take long.
 UNTIMED = settings(deadline=None)
@@ -492,3 +503,70 @@ def test_vmap(make: Callable[[], BaseLayer]) -> None:
     assert torch.equal(torch.func.vmap(network)(x, y), expected)
     shared = torch.func.vmap(network, in_dims=(0, None))(x, y[0])
     assert torch.equal(shared, torch.stack([network(sample, y[0]) for sample in x]))
+
+
+# GatedAverage
+
+
+@UNTIMED
+@given(
+    sizes=st.lists(st.integers(1, 4), max_size=3),
+    n_others=st.integers(1, 4),
+    batch=st.integers(0, 3),
+    data=st.data(),
+)
+def test_gated_average_of_any_inputs(sizes: list[int], n_others: int, batch: int, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, n_others))
+    layer = GatedAverage(data.draw(st.sampled_from([place, place - n_others - 1])))
+    others = [normal(batch, *sizes, seed=seed, dtype=torch.float64) for seed in range(n_others)]
+    gate = normal(batch, n_others, seed=9, dtype=torch.float64)
+    inputs, shapes = [*others], [tuple(data.draw(st.sampled_from([n, None])) for n in sizes) for _ in others]
+    inputs.insert(place, gate)
+    shapes.insert(place, (data.draw(st.sampled_from([n_others, None])),))
+    network = merge(shapes, layer)
+    wanted = sum(gate.numpy()[:, i].reshape(-1, *[1] * len(sizes)) * x.numpy() for i, x in enumerate(others))
+    np.testing.assert_allclose(network(*inputs).numpy(), wanted, rtol=1e-12, atol=1e-12)
+    known = [[shape[axis] for shape in (*shapes[:place], *shapes[place + 1 :])] for axis in range(len(sizes))]
+    assert network.output_shape == (None, *(next(filter(None, found), None) for found in known))
+
+
+def test_gated_average_recorded_from_neupy() -> None:
+    gate, x, y = torch.tensor([[2.0, 3.0]]), torch.full((1, 2), 10.0), torch.full((1, 2), 100.0)
+    assert merge([2, 2, 2], GatedAverage()).output(gate, x, y).tolist() == [[320, 320]]
+    assert merge([2, 2, 2], GatedAverage(-1)).output(x, y, gate).tolist() == [[320, 320]]
+    assert str(merge([2, (4, 3), (4, 3)], GatedAverage()).output_shape) == "(?, 4, 3)"
+
+
+def test_gated_average_that_is_not_connected_yet() -> None:
+    for network in (GatedAverage() >> Relu(), Relu() >> GatedAverage(2)):
+        assert network.output_shape == UNKNOWN
+    layer = GatedAverage(name="experts")
+    with pytest.raises(LayerConnectionError, match=r"got 0 networks.*'experts'"):
+        layer(torch.ones(2, 3))
+
+
+@pytest.mark.parametrize("gate", [(3, 3), (3, 1), (3,), (3, 2, 1)])
+def test_a_gate_of_another_size_shows_at_a_call(gate: tuple[int, ...]) -> None:
+    layer = GatedAverage(name="experts")
+    with pytest.raises(LayerConnectionError, match="'experts'"):
+        layer(torch.ones(gate), torch.ones(3, 4), torch.ones(3, 4))
+    network = merge([None, 4, 4], GatedAverage(name="experts"))
+    with pytest.raises(ValueError, match=r"experts|input-1"):
+        network(torch.ones(gate), torch.ones(3, 4), torch.ones(3, 4))
+
+
+def test_gated_average_makes_one_sum_and_no_copies() -> None:
+    inputs = [normal(8, 3), *(normal(8, 5, 6, 4, seed=seed) for seed in range(3))]
+    network = merge([3, *[(5, 6, 4)] * 3], GatedAverage())
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        output = network(*inputs)
+    assert output.is_contiguous()
+    made = [event.key for event in profile.key_averages()]
+    assert not {"aten::cat", "aten::stack", "aten::copy_", "aten::clone"} & set(made)
+    assert {event.key: event.count for event in profile.key_averages()}["aten::addcmul"] == 2
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gated_average_keeps_the_type(dtype: torch.dtype) -> None:
+    inputs = [torch.ones(2, 2, dtype=dtype), *[normal(2, 3, dtype=dtype)] * 2]
+    assert merge([2, 3, 3], GatedAverage())(*inputs).dtype is dtype

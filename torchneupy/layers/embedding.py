@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch.nn import functional
+import torch
 
 from torchneupy import init
 from torchneupy.core.properties import IntProperty, ParameterProperty
@@ -79,7 +79,7 @@ class Embedding(BaseLayer):
             self.fail_if_not_built()
         indices = input.long()
         try:
-            return functional.embedding(indices, weight)
+            return torch.embedding(weight, indices)
         except IndexError as error:
             found = "" if is_transformed() else f" (they go from {indices.min()} to {indices.max()})"
             raise IndexError(

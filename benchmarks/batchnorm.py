@@ -1,0 +1,52 @@
+"""What does normalisation cost? ``python -m benchmarks --only batchnorm``.
+
+Batch normalisation of images and of rows while training, in evaluation mode, and frozen in a network that is trained;
+and group normalisation. Rivals are those of torch.nn, with images in ``channels_last``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.measure import Options, Question
+from benchmarks.training import backward, forward
+from torchneupy.layers import BatchNorm, GroupNorm, Input, LayerGraph, join
+
+__all__ = ["questions"]
+
+IMAGES = ((16, 32, 32, 64), (2, 224, 224, 16))
+ROWS = ((32, 64), (512, 256))
+N_GROUPS = 4
+GOAL = 1.05
+
+
+def pair(rival: nn.Module, layer: Any, shape: tuple[int, ...], device: str) -> tuple[nn.Module, LayerGraph]:
+    """Torch's module and our layer, each in a network."""
+    return nn.Sequential(rival).to(device), join(Input(shape[1:]), layer).to(device)
+
+
+def questions(options: Options) -> Iterator[Question]:
+    """Ask what the docstring of this module says."""
+    for shape in (*IMAGES, *ROWS):
+        x = torch.randn(shape, device=options.device)
+        values = x.permute(0, 3, 1, 2) if len(shape) == 4 else x  # of torch's order, in the layout channels_last
+        where = "x".join(map(str, shape))
+        rival_class = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
+        rival, own = pair(rival_class(shape[-1]), BatchNorm(), shape, options.device)
+        for training in (True, False):
+            mode = "training" if training else "evaluation"
+            rival.train(training)
+            own.train(training)
+            for work, what in ((forward, "forward without gradients"), (backward, "forward and backward")):
+                works = {f"nn.{rival_class.__name__}": work(rival, values), "torchneupy": work(own, x)}
+                goal = GOAL if len(shape) == 4 and training is (work is backward) else None
+                yield Question(f"BatchNorm {where}, {mode}, {what}", works, goal)
+        if len(shape) == 4:
+            rival, own = pair(nn.GroupNorm(N_GROUPS, shape[-1]), GroupNorm(N_GROUPS), shape, options.device)
+            for work, what in ((forward, "forward without gradients"), (backward, "forward and backward")):
+                works = {"nn.GroupNorm": work(rival, values), "torchneupy": work(own, x)}
+                yield Question(f"GroupNorm {where}, {what}", works)
