@@ -11,7 +11,8 @@ from hypothesis import settings
 settings.register_profile("torchneupy", deadline=None, print_blob=True)
 # For a run that may take long: tests that name no number of examples of their own get three times as many.
 settings.register_profile("full", parent=settings.get_profile("torchneupy"), max_examples=300)
-settings.load_profile("full" if os.environ.get("TORCHNEUPY_FULL") == "1" else "torchneupy")
+IS_FULL = os.environ.get("TORCHNEUPY_FULL") == "1"
+settings.load_profile("full" if IS_FULL else "torchneupy")
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +24,14 @@ def fresh_names() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs CUDA where there is none."""
-    marked = [item for item in items if item.get_closest_marker("cuda") is not None]
-    if not marked:
-        return
+    """Skip what needs CUDA where there is none, and what takes long unless all is asked for."""
+    reasons = {"full": "takes long: it runs by tests/full"} if not IS_FULL else {}
+    if any(item.get_closest_marker("cuda") for item in items):
+        import torch
 
-    import torch
-
-    if not torch.cuda.is_available():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="needs CUDA"))
+        if not torch.cuda.is_available():
+            reasons["cuda"] = "needs CUDA"
+    for item in items:
+        for mark, reason in reasons.items():
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))

@@ -38,6 +38,32 @@ def _demo(arguments: argparse.Namespace) -> None:
         arguments.parser.error(str(error))
 
 
+def _summary(arguments: argparse.Namespace) -> None:
+    from torchneupy import targets
+
+    try:
+        print(targets.find_network(arguments.network).summary())
+    except targets.TargetError as error:
+        arguments.parser.error(str(error))
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from torchneupy import targets
+
+    try:
+        print(targets.find_network(arguments.network).show(arguments.picture))
+    except (targets.TargetError, ImportError, ValueError, RuntimeError, OSError) as error:
+        arguments.parser.error(str(error))
+
+
+def _add_network(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "network",
+        metavar="ARCHITECTURE|FILE.py:NAME",
+        help="resnet50, squeezenet, vgg16 or vgg19; or a Python file, which is run, and its variable that is a network",
+    )
+
+
 def _build_parser() -> _Parser:
     parser = _Parser(
         prog="torchneupy", description="NeuPy's notation for neural networks, on PyTorch.", allow_abbrev=False
@@ -56,6 +82,29 @@ def _build_parser() -> _Parser:
     demo.add_argument("--seed", type=int, metavar="N", help="decides all that is random (default: 0)")
     demo.add_argument("--save", metavar="FILE", help="store the trained parameters there, for torch.load")
     demo.set_defaults(call=_demo, parser=demo)
+
+    summary = commands.add_parser(
+        "summary",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="print a table of a network's layers",
+        description="Print a table of a network's layers: their classes, output shapes and numbers of parameters.",
+        epilog="examples:\n  torchneupy summary resnet50\n  torchneupy summary model.py:network",
+    )
+    _add_network(summary)
+    summary.set_defaults(call=_summary, parser=summary)
+
+    show = commands.add_parser(
+        "show",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="draw a network into a file",
+        description="Draw a network into a file, with Graphviz, and print the file's name.",
+        epilog="examples:\n  torchneupy show squeezenet squeezenet.pdf\n  torchneupy show model.py:network network.svg",
+    )
+    _add_network(show)
+    show.add_argument("picture", metavar="PICTURE", help="the file to write: .pdf, .png or .svg")
+    show.set_defaults(call=_show, parser=show)
     return parser
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 __all__ = [
     "InvalidConnection",
+    "InvalidFormat",
     "LayerConnectionError",
     "NotTrained",
+    "ParameterLoaderError",
     "PropagationError",
     "StopTraining",
     "WeightInitializationError",
@@ -34,3 +36,11 @@ class NotTrained(RuntimeError):
 
 class StopTraining(Exception):
     """Raised from a callback to end a training early; it is a signal, not a failure."""
+
+
+class InvalidFormat(ValueError):
+    """Something, a file perhaps, is not of the form that it should have."""
+
+
+class ParameterLoaderError(ValueError):
+    """Stored variables do not fit a network."""
