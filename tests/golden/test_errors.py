@@ -19,12 +19,12 @@ import pytest
 import torch
 from torch import nn
 
-from torchneupy import init, layers
+from torchneupy import architectures, init, layers, storage
 from torchneupy.core import config, properties
 
 CASES = json.loads(Path(__file__).with_name("errors.json").read_text())
 STAGES = ["construct", "connect", "call"]
-MODULES = {"init": init, "properties": properties, "config": config}
+MODULES = {"init": init, "properties": properties, "config": config, "storage": storage, "architectures": architectures}
 
 
 def statements(source: str) -> Iterator[tuple[str, ast.stmt]]:
