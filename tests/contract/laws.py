@@ -231,6 +231,30 @@ def sample_alone(variant: Variant) -> None:
         torch.testing.assert_close(alone, together[index : index + 1])
 
 
+@law
+def any_memory_layout(variant: Variant) -> None:
+    """Inputs may lie in memory in any order, and with gaps."""
+    example = Example(variant)
+    network, expected = example.network.eval(), example.expected()
+    turned = [x.transpose(0, -1).contiguous().transpose(0, -1) for x in example.inputs]
+    gapped = [torch.stack([x, x], dim=-1)[..., 0] for x in example.inputs]
+    for inputs in (turned, gapped):
+        is_close(network(*inputs), expected)
+        is_close(example.layer.output(*inputs), expected)
+
+
+@law
+def extreme_values(variant: Variant) -> None:
+    """What is large stays finite, and what is no number does not become one."""
+    example = Example(variant)
+    for training in (False, True):
+        large = [x * 1e4 if x.is_floating_point() else x for x in example.inputs]
+        assert example.network.train(training)(*large).isfinite().all()
+    lost = [torch.full_like(x, torch.nan) if x.is_floating_point() else x for x in example.inputs]
+    if any(x.is_floating_point() for x in lost):
+        assert example.network.eval()(*lost).isnan().any()
+
+
 # Gradients
 
 
@@ -719,9 +743,11 @@ def mapped_over_samples(variant: Variant) -> None:
 
 @law
 def traced_by_fx(variant: Variant) -> None:
-    """``torch.fx`` traces a network, which then takes any batch."""
+    """``torch.fx`` traces a network, which then takes any batch, and has the very same variables."""
     example = Example(variant)
     traced = torch.fx.symbolic_trace(example.network.eval())
+    ours, theirs = ({id(v) for v in n.state_dict(keep_vars=True).values()} for n in (example.network, traced))
+    assert theirs == ours
     for batch in (1, 5):
         inputs = example.draw(batch)
         is_equal(traced(*inputs), example.network(*inputs))

@@ -459,3 +459,30 @@ def test_local_response_norm_recorded_from_neupy() -> None:
 def test_only_odd_radii(radius: int) -> None:
     with pytest.raises(ValueError, match=rf"depth_radius.*got {radius} \(option of LocalResponseNorm\)"):
         LocalResponseNorm(depth_radius=radius)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(2, 4, 4, 5), (2, 4, 4, 2), (2, 4, 4, 1), (2, 3), (2, 4, 3), (2, 4, 4, 4, 3)], ids=str)
+def test_batch_norm_refuses_other_shapes_before_the_kernel_reads_beyond_its_variables(
+    shape: tuple[int, ...], training: bool
+) -> None:
+    layer = BatchNorm(name="bn").train(training)
+    Input((4, 4, 3)) >> layer
+    before = {key: value.clone() for key, value in layer.state_dict().items()}
+    for gradients in (True, False):
+        words = r"`bn` got an input of shape .*\?, 3\)"
+        with torch.set_grad_enabled(gradients), pytest.raises(ValueError, match=words):
+            layer(torch.ones(shape))
+    torch.testing.assert_close(layer.state_dict(), before)
+
+
+def test_batch_norm_in_both_modes_before_one_backward() -> None:
+    network, x = Input((4, 4, 3)) >> BatchNorm(), torch.rand(2, 4, 4, 3, requires_grad=True)
+    fixed = network.eval()(x)
+    (fixed.square().sum() + network.train()(x).sum()).backward()
+    assert x.grad is not None and x.grad.isfinite().all()
+
+
+def test_group_norm_keeps_the_layout_of_one_image() -> None:
+    network = Input((8, 8, 4)) >> GroupNorm(2)
+    assert network(torch.rand(1, 8, 8, 4)).is_contiguous()

@@ -335,3 +335,9 @@ def test_gradient_of_the_largest_goes_to_one() -> None:
 def test_function_in_repr() -> None:
     assert repr(GlobalPooling("avg", name="pool")) == "GlobalPooling('avg', name='pool')"
     assert repr(GlobalPooling(torch.amax, name="pool")) == "GlobalPooling(<function amax>, name='pool')"
+
+
+def test_upscale_by_much_repeats_each_value_so_often() -> None:
+    x = torch.arange(6.0).reshape(1, 2, 3, 1)
+    expected = x.repeat_interleave(41, dim=1).repeat_interleave(53, dim=2)
+    torch.testing.assert_close(Upscale((41, 53)).output(x), expected)

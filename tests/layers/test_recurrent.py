@@ -452,3 +452,21 @@ def test_a_wrong_width_names_the_layer(make: Any) -> None:
     for shape in ((2, 5, 9), (2, 3), (2, 5, 3, 1)):
         with pytest.raises(ValueError, match=rf"`one` got an input of shape {re.escape(str(shape))}.*, 3\)"):
             join(Relu(), layer)(normal(*shape))
+
+
+@both
+@pytest.mark.parametrize("lengths", [[1], [1, 2, 3], [[1], [2]], 3, []], ids=str)
+def test_lengths_of_another_batch(make: Any, lengths: Any) -> None:
+    layer = make(3, name="recurrent")
+    Input((None, 2)) >> layer
+    with pytest.raises(ValueError, match=r"`recurrent` got lengths of shape .* expected one for each: \(2,\)"):
+        layer(normal(2, 5, 2), torch.tensor(lengths))
+
+
+@both
+def test_the_explicit_flag_reaches_activations_that_are_modules(make: Any) -> None:
+    gate = {LSTM: "cell", GRU: "hidden_update"}[make]
+    network, x = Input((None, 2)) >> make(20, **{gate: nn.Dropout(0.5)}), normal(2, 5, 2)
+    assert torch.equal(network.train().output(x, training=False), network.output(x, training=False))
+    assert not torch.equal(network.eval().output(x, training=True), network.output(x, training=True))
+    assert not any(module.training for module in network.modules())

@@ -239,7 +239,8 @@ class GatedAverage(BaseLayer):
 
     def output(self, *inputs: Any, **kwargs: Any) -> Any:
         gate, others = self._apart(inputs)
-        if not others or (not is_symbolic(gate) and gate.shape[1:] != (len(others),)):
+        fits = bool(others) and (is_symbolic(gate) or gate.shape == (others[0].shape[0], len(others)))
+        if not fits or (not is_symbolic(gate) and any(other.shape != others[0].shape for other in others)):
             self.get_output_shape(*(tuple(x.shape) for x in inputs))  # raises
         # The batch goes to the end, where a number for each sample fits, and back; that copies nothing.
         total = others[0].movedim(0, -1) * gate[:, 0]

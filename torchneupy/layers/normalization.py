@@ -236,6 +236,15 @@ class BatchNorm(Identity):
             self.fail_if_not_built()
         if is_symbolic(input):
             return as_one_node(self, input)  # or what is worked out of the variables alone would become a constant
+        expected = self._input_shape
+        if input.ndim != len(expected) or any(
+            wanted is not None and size != wanted for size, wanted in zip(input.shape, expected, strict=True)
+        ):
+            # The kernel would read beyond the end of the variables.
+            raise ValueError(
+                f"Layer `{self.name}` got an input of shape {tuple(input.shape)}, expected {self.input_shape}. "
+                f"Layer: {self}"
+            )
         return self._normalise_by_batch(input) if training else self._normalise_by_averages(input)
 
     def _normalise_by_batch(self, input: Any) -> Any:
@@ -254,7 +263,11 @@ class BatchNorm(Identity):
 
     def _normalise_by_averages(self, input: Any) -> Any:
         """The output in evaluation mode, which is ``input * scale + offset``."""
-        mean, scale = self.running_mean, self.gamma * self.running_inv_std
+        mean, inverse = self.running_mean, self.running_inv_std
+        if torch.is_grad_enabled():
+            # A call in training mode may change them before the gradient needs them.
+            mean, inverse = mean.clone(), inverse.clone()
+        scale = self.gamma * inverse
         # Half the kernel's time where the channels come last, but more for a gradient; and a small type loses digits.
         if not torch.is_grad_enabled() and input.dtype == scale.dtype in PRECISE and input.is_contiguous():
             return torch.addcmul(self.beta - mean * scale, input, scale)
@@ -274,7 +287,7 @@ class Together(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(tensor.view_as(tensor) for tensor in tensors)
+        return tuple(torch.ops.aten.alias(tensor) for tensor in tensors)  # a view would forget strides of an axis of 1
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -445,6 +458,8 @@ class LocalResponseNorm(ImageLayer):
         return as_image_shape(self, input_shape)
 
     def output(self, input: Any, **kwargs: Any) -> Any:
+        if not is_symbolic(input) and input.ndim != 4:
+            self.get_output_shape(tuple(input.shape))  # raises
         radius, n_channels = self.depth_radius, input.shape[-1]
         # Shifted copies are added, in less than half the time of a pool; differences of cumulated sums would lose
         # digits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torchneupy.core.properties import IntProperty, NumberProperty, ParameterPro
 from torchneupy.core.shape import ShapeLike, TensorShape, merge_dimensions
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers.base import BaseLayer
+from torchneupy.layers.modes import in_mode
 from torchneupy.layers.sequences import (
     clip_gradient,
     fail_if_too_long,
@@ -117,7 +119,17 @@ class BaseRNNLayer(BaseLayer):
         """The states step by step, the inputs' products with the weights computed beforehand."""
         raise NotImplementedError
 
-    def output(self, input: Any, lengths: Any = None, **kwargs: Any) -> Any:
+    def output(self, input: Any, lengths: Any = None, training: bool = False, **kwargs: Any) -> Any:
+        with ExitStack() as modes:
+            for function in self.children():  # which may depend on the mode
+                modes.enter_context(in_mode(function, training))
+            return self._compute(input, lengths)
+
+    def forward(self, *inputs: Any) -> Any:
+        return self._compute(*inputs)  # functions that are modules have their own modes
+
+    def _compute(self, input: Any, lengths: Any = None) -> Any:
+        """The output, with functions that are modules as they are."""
         if self.input_weights is None:
             self.fail_if_not_built()
         if is_symbolic(input):
@@ -129,6 +141,11 @@ class BaseRNNLayer(BaseLayer):
                 f"{self.input_weights.shape[0]}). Layer: {self}"
             )
         if lengths is not None:
+            if lengths.shape != input.shape[:1]:
+                raise ValueError(
+                    f"Layer `{self.name}` got lengths of shape {tuple(lengths.shape)} for sequences of shape "
+                    f"{tuple(input.shape)}, expected one for each: ({input.shape[0]},). Layer: {self}"
+                )
             lengths = lengths.long()
             fail_if_too_long(self, lengths, input.shape[1])
         states, final = self.scan(reverse(input, lengths) if self.backwards else input)
