@@ -4,6 +4,7 @@ Expectations are worked out by numpy in float64, taken from torch.nn, or recorde
 """
 
 import copy
+import io
 import re
 from collections.abc import Callable
 from itertools import combinations
@@ -462,7 +463,7 @@ def test_only_odd_radii(radius: int) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("shape", [(2, 4, 4, 5), (2, 4, 4, 2), (2, 4, 4, 1), (2, 3), (2, 4, 3), (2, 4, 4, 4, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 4, 4, 5), (2, 4, 4, 2), (2, 4, 4, 1), (2, 3), (2, 4, 3), (2, 4, 4, 4, 3)])
 def test_batch_norm_refuses_other_shapes_before_the_kernel_reads_beyond_its_variables(
     shape: tuple[int, ...], training: bool
 ) -> None:
@@ -486,3 +487,22 @@ def test_batch_norm_in_both_modes_before_one_backward() -> None:
 def test_group_norm_keeps_the_layout_of_one_image() -> None:
     network = Input((8, 8, 4)) >> GroupNorm(2)
     assert network(torch.rand(1, 8, 8, 4)).is_contiguous()
+
+
+# All of them
+
+
+@pytest.mark.parametrize(
+    "layer", [BatchNorm(), BatchNorm(axes=(0, 1)), BatchNorm(axes=(0,)), GroupNorm(2), LocalResponseNorm()], ids=repr
+)
+@pytest.mark.parametrize("with_gradients", [True, False])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+def test_traced_and_stored_by_jit(layer: Any, with_gradients: bool) -> None:
+    """Torch traces twice, the second time without gradients, and refuses what differs."""
+    network = (Input((5, 6, 4)) >> copy.deepcopy(layer)).eval()
+    x, file = normal(3, 5, 6, 4), io.BytesIO()
+    with torch.set_grad_enabled(with_gradients):
+        traced: Any = torch.jit.trace(network, (x,))
+        torch.jit.save(traced, file)
+    file.seek(0)
+    assert_close(torch.jit.load(file)(x[:2]), network(x[:2]))

@@ -14,7 +14,7 @@ from torchneupy.core.shape import ShapeLike, TensorShape, add_dimensions, merge_
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.modes import in_mode
-from torchneupy.layers.tracing import is_symbolic
+from torchneupy.layers.tracing import is_recorded, is_symbolic
 
 __all__ = ["Concatenate", "Elementwise", "GatedAverage"]
 
@@ -237,10 +237,15 @@ class GatedAverage(BaseLayer):
             ) from error
         return TensorShape(None) if shape.ndims is None else TensorShape((batch, *shape[1:]))
 
+    @staticmethod
+    def _fit(gate: Any, others: Sequence[Any]) -> bool:
+        """Whether the gate has a number for each of the others, and these have one shape."""
+        first = others[0].shape
+        return gate.shape == (first[0], len(others)) and all(other.shape == first for other in others)
+
     def output(self, *inputs: Any, **kwargs: Any) -> Any:
         gate, others = self._apart(inputs)
-        fits = bool(others) and (is_symbolic(gate) or gate.shape == (others[0].shape[0], len(others)))
-        if not fits or (not is_symbolic(gate) and any(other.shape != others[0].shape for other in others)):
+        if not others or not (is_symbolic(gate) or is_recorded() or self._fit(gate, others)):
             self.get_output_shape(*(tuple(x.shape) for x in inputs))  # raises
         # The batch goes to the end, where a number for each sample fits, and back; that copies nothing.
         total = others[0].movedim(0, -1) * gate[:, 0]

@@ -19,7 +19,7 @@ from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers.base import Identity
 from torchneupy.layers.images import ImageLayer, as_image_shape
-from torchneupy.layers.tracing import as_one_node, is_symbolic, is_transformed
+from torchneupy.layers.tracing import as_one_node, is_recorded, is_symbolic, is_transformed
 
 __all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
 
@@ -237,9 +237,11 @@ class BatchNorm(Identity):
         if is_symbolic(input):
             return as_one_node(self, input)  # or what is worked out of the variables alone would become a constant
         expected = self._input_shape
-        if input.ndim != len(expected) or any(
-            wanted is not None and size != wanted for size, wanted in zip(input.shape, expected, strict=True)
-        ):
+        fits = input.ndim == len(expected) and (
+            is_recorded()
+            or all(wanted is None or size == wanted for size, wanted in zip(input.shape, expected, strict=True))
+        )
+        if not fits:
             # The kernel would read beyond the end of the variables.
             raise ValueError(
                 f"Layer `{self.name}` got an input of shape {tuple(input.shape)}, expected {self.input_shape}. "
@@ -264,12 +266,13 @@ class BatchNorm(Identity):
     def _normalise_by_averages(self, input: Any) -> Any:
         """The output in evaluation mode, which is ``input * scale + offset``."""
         mean, inverse = self.running_mean, self.running_inv_std
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or is_recorded():
             # A call in training mode may change them before the gradient needs them.
             mean, inverse = mean.clone(), inverse.clone()
         scale = self.gamma * inverse
         # Half the kernel's time where the channels come last, but more for a gradient; and a small type loses digits.
-        if not torch.is_grad_enabled() and input.dtype == scale.dtype in PRECISE and input.is_contiguous():
+        is_plain = not torch.is_grad_enabled() and not is_recorded()
+        if is_plain and input.dtype == scale.dtype in PRECISE and input.is_contiguous():
             return torch.addcmul(self.beta - mean * scale, input, scale)
         arrangement, variance = self._arrangement, torch.ones_like(mean)
         statistics = (scale.flatten(), self.beta.flatten(), mean.flatten(), variance.flatten())
@@ -380,9 +383,9 @@ class GroupNorm(ImageLayer):
             self.fail_if_not_built()
         wants_gradients = torch.is_grad_enabled() and image.device.type == "cpu"
         compiles = torch.compiler.is_compiling()
-        if is_transformed() or (wants_gradients and compiles and not image.requires_grad):
-            # By the kernel for channels that come first, as the other one cannot be transformed, nor can compilers see
-            # to what is done below; they know for good who gets a gradient.
+        if is_transformed() or is_recorded() or (wants_gradients and compiles and not image.requires_grad):
+            # By the kernel for channels that come first, as the other one cannot be transformed, nor can torch.jit and
+            # compilers see to what is done below; compilers know for good who gets a gradient.
             normal = torch.group_norm(image.flatten(2), self.n_groups, gamma.flatten(), beta.flatten(), self.epsilon)
             return normal.view_as(image)
         if wants_gradients and not compiles:

@@ -22,7 +22,7 @@ from torchneupy.layers.sequences import (
     reverse,
     stack_states,
 )
-from torchneupy.layers.tracing import as_one_node, is_symbolic, is_transformed
+from torchneupy.layers.tracing import as_one_node, is_recorded, is_symbolic, is_transformed
 
 __all__ = ["GRU", "LSTM"]
 
@@ -134,14 +134,14 @@ class BaseRNNLayer(BaseLayer):
             self.fail_if_not_built()
         if is_symbolic(input):
             return as_one_node(self, input) if lengths is None else as_one_node(self, input, lengths)
-        if input.ndim != 3 or input.shape[2] != self.input_weights.shape[0]:
+        if input.ndim != 3 or (not is_recorded() and input.shape[2] != self.input_weights.shape[0]):
             # torch's kernel would read beyond the end.
             raise ValueError(
                 f"Layer `{self.name}` got an input of shape {tuple(input.shape)}, expected (batch, steps, "
                 f"{self.input_weights.shape[0]}). Layer: {self}"
             )
         if lengths is not None:
-            if lengths.shape != input.shape[:1]:
+            if not is_recorded() and lengths.shape != input.shape[:1]:
                 raise ValueError(
                     f"Layer `{self.name}` got lengths of shape {tuple(lengths.shape)} for sequences of shape "
                     f"{tuple(input.shape)}, expected one for each: ({input.shape[0]},). Layer: {self}"

@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.fx import Proxy
 
-__all__ = ["as_one_node", "is_symbolic", "is_transformed"]
+__all__ = ["as_one_node", "is_recorded", "is_symbolic", "is_transformed"]
 
 
 def is_symbolic(value: Any) -> bool:
@@ -32,3 +32,13 @@ def is_transformed() -> bool:
         return False
     active: bool = torch._C._are_functorch_transforms_active()
     return active or forward_ad._current_level >= 0
+
+
+def is_recorded() -> bool:
+    """Whether ``torch.jit`` records what is computed.
+
+    It records a second time, without gradients, to compare, so that nothing may depend on whether there are some; and
+    it cannot store a function with a derivative of our own.
+    """
+    jit: Any = torch.jit
+    return bool(jit.is_tracing())
