@@ -170,13 +170,18 @@ def transposed(options: Options, before: Shape) -> Shape:
 
 def normalised_axes(sizes: Sizes) -> st.SearchStrategy[dict[str, Any]]:
     others = st.lists(st.integers(1, len(sizes)), unique=True).map(lambda axes: (0, *sorted(axes)))
-    return optional(axes=others, epsilon=st.just(0.1), alpha=st.sampled_from([0.1, 0.5]))
+    # What has no variance comes out as beta, and 0 is where rectifiers have no derivative.
+    return st.fixed_dictionaries(
+        {"beta": st.just(0.3)},
+        optional={"axes": others, "epsilon": st.just(0.1), "alpha": st.sampled_from([0.1, 0.5])},
+    )
 
 
 def groups(sizes: Sizes) -> st.SearchStrategy[dict[str, Any]]:
     channels = sizes[-1]
     possible = [count for count in range(1, channels + 1) if channels % count == 0]
-    return st.fixed_dictionaries({"n_groups": st.sampled_from(possible)}, optional={"epsilon": st.just(0.1)})
+    given = {"n_groups": st.sampled_from(possible), "beta": st.just(0.3)}
+    return st.fixed_dictionaries(given, optional={"epsilon": st.just(0.1)})
 
 
 # Sequences
