@@ -32,6 +32,7 @@ FILES = (
     "building",
     "importing",
     "memory",
+    "loading",
 )
 
 

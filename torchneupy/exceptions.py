@@ -39,8 +39,8 @@ class StopTraining(Exception):
 
 
 class InvalidFormat(ValueError):
-    """Something, a file perhaps, is not of the form that it should have."""
+    """Stored data, or a file, is not built as NeuPy's formats are."""
 
 
 class ParameterLoaderError(ValueError):
-    """Stored variables do not fit a network."""
+    """Stored parameters do not fit the network."""

@@ -1,25 +1,36 @@
-"""Files of weights: NeuPy's own, in HDF5, JSON and pickle, and safetensors.
+"""Files of networks: NeuPy's formats, HDF5, JSON, pickle and dictionaries, and safetensors.
 
-A load changes all that it should or nothing, and runs nothing that a file says. A save leaves either the old file or
-the new one.
+``save`` and ``load`` are those of HDF5. A load is all or nothing, and runs nothing that a file contains; a save leaves
+the old file or the new one, whatever happens meanwhile. HDF5 needs the extra ``storage``.
 """
 
 from __future__ import annotations
 
-from torchneupy.exceptions import InvalidFormat, ParameterLoaderError
-from torchneupy.storage.dictionary import load_dict, save_dict, validate_data_structure
-from torchneupy.storage.hdf5 import load_hdf5, save_hdf5
-from torchneupy.storage.json_files import load_json, save_json
-from torchneupy.storage.pickle_files import load_pickle, save_pickle
-from torchneupy.storage.safetensors_files import load_safetensors, save_safetensors
+from torchneupy.storage.errors import InvalidFormat, ParameterLoaderError
+from torchneupy.storage.hdf5_format import load_hdf5, save_hdf5
+from torchneupy.storage.json_format import load_json, save_json
+from torchneupy.storage.loading import (
+    load_dict,
+    load_dict_by_names,
+    load_dict_sequentially,
+    load_layer_parameter,
+    validate_data_structure,
+)
+from torchneupy.storage.pickle_format import load_pickle, save_pickle
+from torchneupy.storage.safetensors_format import load_safetensors, save_safetensors
+from torchneupy.storage.saving import extract_network, save_dict
 
 __all__ = [
     "InvalidFormat",
     "ParameterLoaderError",
+    "extract_network",
     "load",
     "load_dict",
+    "load_dict_by_names",
+    "load_dict_sequentially",
     "load_hdf5",
     "load_json",
+    "load_layer_parameter",
     "load_pickle",
     "load_safetensors",
     "save",
@@ -31,6 +42,5 @@ __all__ = [
     "validate_data_structure",
 ]
 
-# NeuPy's short names.
-load = load_hdf5
 save = save_hdf5
+load = load_hdf5
