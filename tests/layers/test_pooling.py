@@ -225,6 +225,17 @@ def test_upscale(scale: Any, shape: Any) -> None:
     np.testing.assert_array_equal(Upscale(scale).output(x).numpy(), wanted)
 
 
+WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int32, torch.int64)
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+def test_upscale_of_whole_numbers(dtype: torch.dtype) -> None:
+    x = torch.arange(24).reshape(2, 2, 3, 2).remainder(2 if dtype is torch.bool else 24).to(dtype)
+    output = Upscale((2, 3)).output(x)
+    assert output.dtype is dtype and output.is_contiguous()
+    np.testing.assert_array_equal(output.numpy(), x.numpy().repeat(2, axis=1).repeat(3, axis=2))
+
+
 def test_upscale_of_unknown_sizes() -> None:
     assert Upscale(2).get_output_shape(None) == (None, None, None, None)
     assert join(Input((None, 6, None)), Upscale((2, 3))).output_shape == (None, None, 18, None)
@@ -274,6 +285,20 @@ def test_global_pooling(function: Any, reference: Any, shape: Any) -> None:
     for found in (network(x), network.output(x, training=True)):
         np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-10)
     assert network.output_shape == (None, shape[-1])
+
+
+@pytest.mark.parametrize("dtype", WHOLE)
+@pytest.mark.parametrize("shape", [(2, 4, 3), (2, 4, 3, 5), (2, 2, 3, 2, 5)], ids=str)
+def test_largest_of_whole_numbers(dtype: torch.dtype, shape: Any) -> None:
+    x = (normal(*shape) * 40).abs().to(torch.int64).remainder(2 if dtype is torch.bool else 100).to(dtype)
+    output = GlobalPooling("max").output(x)
+    assert output.dtype is dtype
+    np.testing.assert_array_equal(output.numpy(), x.numpy().max(axis=tuple(range(1, len(shape) - 1))))
+
+
+def test_largest_of_whole_numbers_is_exact() -> None:
+    x = torch.tensor([2**60, 2**60 + 1, -(2**60)]).reshape(1, 3, 1)  # float64 knows no difference between the first two
+    assert GlobalPooling("max").output(x).item() == 2**60 + 1
 
 
 def test_own_functions_are_called_as_in_neupy() -> None:

@@ -16,7 +16,7 @@ from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.convolutions import Spatial2DProperty
-from torchneupy.layers.images import ImageLayer, channels_first, same_margins
+from torchneupy.layers.images import ImageLayer, channels_first, channels_last, same_margins
 from torchneupy.layers.modes import in_mode
 from torchneupy.layers.tracing import as_one_node, is_symbolic
 
@@ -175,6 +175,9 @@ class Upscale(ImageLayer):
         return size * scale
 
     def transform(self, image: Any) -> Any:
+        if not image.is_floating_point():  # the kernel knows few other types
+            rows, columns = self.scale
+            return channels_first(channels_last(image).repeat_interleave(rows, 1).repeat_interleave(columns, 2))
         size = self.new_size(0, image.shape[2]), self.new_size(1, image.shape[3])
         # Looks at the middle of each new value, so that no rounding can lead into a neighbour.
         return functional.interpolate(image, size, mode="nearest-exact")
@@ -193,6 +196,8 @@ def largest(input: Any, axis: list[int]) -> Any:
 
     ``amax`` would share the gradient out among equal values, for which it takes several times as long.
     """
+    if not input.is_floating_point():
+        return input.amax(axis)  # the kernel knows no other types, and there is no gradient to share out
     image = channels_first(input) if len(axis) == 2 else input.flatten(1, -2).transpose(1, 2).unsqueeze(-1)
     return functional.adaptive_max_pool2d(image, 1).flatten(1)
 
