@@ -198,8 +198,8 @@ def largest(input: Any, axis: list[int]) -> Any:
     """
     if not input.is_floating_point():
         return input.amax(axis)  # the kernel knows no other types, and there is no gradient to share out
-    image = channels_first(input) if len(axis) == 2 else input.flatten(1, -2).transpose(1, 2).unsqueeze(-1)
-    return functional.adaptive_max_pool2d(image, 1).flatten(1)
+    image = input if len(axis) == 2 else input.flatten(1, -2).unsqueeze(2)  # of one column: `channels_last` as well
+    return functional.adaptive_max_pool2d(channels_first(image), 1).flatten(1)
 
 
 def total(input: Any, axis: list[int]) -> Any:
