@@ -263,7 +263,7 @@ def test_only_regular_files_are_replaced(tmp_path):
 
 
 def test_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="missing"):
+    with pytest.raises(FileNotFoundError, match=r"no such folder.*/missing/network\.json'$"):
         storage.save_json(make(1), tmp_path / "missing" / "network.json")
 
 

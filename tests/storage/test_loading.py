@@ -381,6 +381,15 @@ def test_parametrised():
     assert values(target)["b/weight"].tolist() == [[2, 2], [2, 2]]
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+def test_computed_by_a_hook():
+    target = join(Input(2), *[Relu(2, weight=3, bias=0, name=name) for name in ("a", "b")])
+    nn.utils.weight_norm(target["b"])
+    error = refused(target, {"layers": [A, B]})
+    assert isinstance(error, ParameterLoaderError)
+    assert "`weight` of layer `b` is computed from others by a hook" in str(error)
+
+
 class Positive(nn.Module):
     """A parametrisation that takes positive values only."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -40,7 +41,10 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
         mode = os.stat(target).st_mode
     if mode is not None and not stat.S_ISREG(mode):
         raise ValueError(f"{os.fspath(path)!r} is there already and is not a regular file")
-    temporary = os.path.join(os.path.dirname(target), f".torchneupy-{secrets.token_hex(8)}.tmp")
+    folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, "There is no such folder to write into", os.fspath(path))
+    temporary = os.path.join(folder, f".torchneupy-{secrets.token_hex(8)}.tmp")
     try:
         with open_new(temporary) as file:
             if mode is not None:
@@ -53,7 +57,7 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
         with suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_folder(os.path.dirname(target))
+    sync_folder(folder)
 
 
 def sync_folder(folder: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -187,7 +188,13 @@ def compare(name: str, layer: Any, target: torch.Tensor, parameter: str, value: 
         raise ParameterLoaderError(
             f"{where} has the dtype {target.dtype}, which cannot hold the stored {source.dtype}. Layer: {layer}"
         )
-    return Write(layer, parameter, target, source)
+    write = Write(layer, parameter, target, source)
+    if not is_computed(write) and all(target is not own for own in chain(layer.parameters(), layer.buffers())):
+        raise ParameterLoaderError(
+            f"{where} is computed from others by a hook, and what is stored would be lost at the next call; "
+            f"torch.nn.utils.parametrizations can take it. Layer: {layer}"
+        )
+    return write
 
 
 def compare_layers(pairs: Iterable[Pair], tell_missing: bool = False) -> list[Write]:
