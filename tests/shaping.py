@@ -244,6 +244,7 @@ KINDS: dict[str, Kind] = {
     "Embedding": Kind((), lambda sizes: optional(), embedded),
 }
 
+
 def possible_kinds(sizes: Sizes) -> list[str]:
     """The kinds that an input of these sizes suits."""
     return [name for name, kind in KINDS.items() if len(sizes) in kind.ranks]

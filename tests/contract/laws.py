@@ -14,6 +14,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -678,6 +679,11 @@ def replaced_child_runs(variant: Variant) -> None:
     is_equal(outputs_of(network.output, inputs), outputs_of(other, inputs))
 
 
+def call_with(network: nn.Module, values: dict[str, torch.Tensor], *inputs: torch.Tensor) -> Any:
+    """What a network computes with other values."""
+    return functional_call(network, values, inputs)
+
+
 @law
 def stateless(variant: Variant) -> None:
     """``functional_call`` computes with other values, and leaves those that the network has."""
@@ -688,7 +694,7 @@ def stateless(variant: Variant) -> None:
         before = outputs_of(network, example.inputs)
         values = dict(wanted.state_dict())
         with torch.no_grad():  # the values have no gradients, for which some kernels round otherwise
-            output = outputs_of(lambda *inputs: functional_call(network, values, inputs), example.inputs)  # noqa: B023
+            output = outputs_of(partial(call_with, network, values), example.inputs)
             is_equal(output, outputs_of(wanted, example.inputs))
         is_equal(outputs_of(network, example.inputs), before)
 

@@ -344,8 +344,8 @@ MUTANTS = (
     Mutant(
         "running-statistics-are-trained",
         "layers/normalization.py",
-        "self.variable(None, \"running_mean\", shape=sizes, trainable=False)",
-        "self.variable(None, \"running_mean\", shape=sizes)",
+        'self.variable(None, "running_mean", shape=sizes, trainable=False)',
+        'self.variable(None, "running_mean", shape=sizes)',
         CONTRACT,
         "variables_are_registered and BatchNorm",
     ),

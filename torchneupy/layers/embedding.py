@@ -88,6 +88,4 @@ class Embedding(BaseLayer):
             ) from error
 
     def __repr__(self) -> str:
-        return self._repr_arguments(
-            self.input_size, self.output_size, weight=self._option("weight"), name=self.name
-        )
+        return self._repr_arguments(self.input_size, self.output_size, weight=self._option("weight"), name=self.name)

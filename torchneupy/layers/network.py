@@ -32,6 +32,7 @@ from torchneupy.layers.variables import Connection
 
 __all__ = ["LayerGraph"]
 
+
 def variables_of(layer: Any) -> Mapping[str, torch.Tensor]:
     """The variables of a layer, or of a foreign module that has replaced one."""
     if isinstance(layer, BaseLayer):

@@ -70,10 +70,7 @@ def is_traced() -> bool:
 
 def nobody_watches_calls() -> bool:
     """Whether calls of modules are what torch makes them: not patched, nor seen by hooks for all modules."""
-    return (
-        nn.Module.__call__ is MODULE_CALL
-        and not torch_module._has_any_global_hook()
-    )
+    return nn.Module.__call__ is MODULE_CALL and not torch_module._has_any_global_hook()
 
 
 def has_its_own_call(module: Any) -> bool:

@@ -44,9 +44,7 @@ class VariableHolder(HasVariables):
                 self._buffers[declared] = self._parameters.pop(declared)
         # Into the dictionary itself: nn.Module looks at each attribute that is assigned, which takes a third of the
         # time in which a layer is made.
-        vars(self).update(
-            _specifications=specifications, _variable_keys={}, _built_for=None, _not_built_because=None
-        )
+        vars(self).update(_specifications=specifications, _variable_keys={}, _built_for=None, _not_built_because=None)
         for declared in self._may_be_modules:
             if isinstance(vars(self).get(declared), nn.Module):
                 setattr(self, declared, vars(self)[declared])  # now there is a place for children
@@ -159,9 +157,7 @@ class VariableHolder(HasVariables):
         for name, value in params.items():
             self._fail_if_made_differently(name, value)
         writes = [
-            variables.sample_into(self, name, value)
-            for name, value in params.items()
-            if name in self._variable_keys
+            variables.sample_into(self, name, value) for name, value in params.items() if name in self._variable_keys
         ]
         for name, value in params.items():
             self.options[name].value.specify(self, value)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from io import BufferedIOBase
 from itertools import chain
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class StoredArray:
     """
 
     def __init__(
-        self, file: BinaryIO, offset: int, shape: Sequence[int], dtype: np.dtype[Any], is_bfloat16: bool = False
+        self, file: BufferedIOBase, offset: int, shape: Sequence[int], dtype: np.dtype[Any], is_bfloat16: bool = False
     ) -> None:
         self.file, self.offset, self.shape, self.is_bfloat16 = file, offset, tuple(shape), is_bfloat16
         self.dtype = np.dtype(np.float32) if is_bfloat16 else dtype
@@ -67,7 +68,7 @@ class StoredArray:
     def read_into(self, memory: memoryview, start: int = 0) -> None:
         """Fill some memory with the bytes from ``start`` on."""
         self.file.seek(self.offset + start)
-        if self.file.readinto(memory) != len(memory):  # type: ignore[attr-defined]
+        if self.file.readinto(memory) != len(memory):
             raise InvalidFormat("the file became shorter while it was read")
 
     def pieces(self) -> Iterator[np.ndarray[Any, Any]]:

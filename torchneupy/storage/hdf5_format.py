@@ -36,13 +36,13 @@ class Postponed:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.error: Exception | None = None
+        self.error: OSError | None = None
 
     def _try(self, method: str, *args: Any) -> Any:
         if self.error is None:
             try:
                 return getattr(self.file, method)(*args)
-            except Exception as error:  # noqa: BLE001  # raised later
+            except OSError as error:
                 self.error = error
         return 0
 

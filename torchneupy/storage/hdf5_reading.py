@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import pyfive
 from pyfive.dataobjects import DataObjects
@@ -35,7 +36,7 @@ class BoundedFile:
     #: What a read costs at least, and what may be read, beside 16 times the file's size, and at most.
     READ, START, MOST = 64, 1 << 18, 1 << 28
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedIOBase) -> None:
         self.file, self.position, self.size = file, 0, file.seek(0, 2)
         self.left = min(self.START + 16 * self.size, self.MOST)
         self.full_name = "file"  # pyfive wants a name
@@ -110,7 +111,7 @@ class BoundedHdf5(pyfive.File):  # type: ignore[misc]  # pyfive has no type hint
         return found
 
 
-def read_network(file: BinaryIO) -> dict[str, Any]:
+def read_network(file: BufferedIOBase) -> dict[str, Any]:
     """What a file of NeuPy's holds, in the form of a dictionary; the values are :class:`StoredArray`.
 
     Raises
@@ -145,7 +146,7 @@ def read_attribute(owner: Any, name: str) -> Any:
     return json.loads(text)
 
 
-def read_layer(file: BinaryIO, root: Any, name: str) -> dict[str, Any]:
+def read_layer(file: BufferedIOBase, root: Any, name: str) -> dict[str, Any]:
     """What is stored of a layer."""
     group = find_group(root, name)
     layer: dict[str, Any] = {"class_name": "", "configs": {}}
@@ -172,7 +173,7 @@ def find_group(root: Any, name: str) -> Any:
     return group
 
 
-def read_parameters(file: BinaryIO, group: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def read_parameters(file: BufferedIOBase, group: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """The datasets of a group. Groups in it belong to layers whose names begin with this one's."""
     for name in group:
         item = group.get_lazy_view(name)
@@ -189,7 +190,7 @@ def read_parameters(file: BinaryIO, group: Any) -> Iterator[tuple[str, dict[str,
         yield name, {"value": value, "trainable": bool(item.attrs["trainable"])}
 
 
-def stored_array(file: BinaryIO, dataset: Any) -> StoredArray:
+def stored_array(file: BufferedIOBase, dataset: Any) -> StoredArray:
     """Where the values of a dataset are."""
     if dataset.id.layout_class != CONTIGUOUS or dataset.id.filter_pipeline is not None:
         raise InvalidFormat(

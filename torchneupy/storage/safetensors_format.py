@@ -11,6 +11,7 @@ import math
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedIOBase
 from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
@@ -65,7 +66,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def read_content(file: BinaryIO) -> dict[str, Any]:
+def read_content(file: BufferedIOBase) -> dict[str, Any]:
     size = file.seek(0, 2)
     file.seek(0)
     (length,) = struct.unpack("<Q", file.read(8))
@@ -113,7 +114,7 @@ def is_sizes(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
 
 
-def read_tensor(file: BinaryIO, start: int, key: str, entry: Mapping[str, Any]) -> StoredArray:
+def read_tensor(file: BufferedIOBase, start: int, key: str, entry: Mapping[str, Any]) -> StoredArray:
     dtype, shape, (begin, end) = entry.get("dtype"), entry.get("shape"), entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise InvalidFormat(f"tensor {quoted(key)} has the dtype {quoted(dtype)}, which is not known")

@@ -24,7 +24,8 @@ def rectify(slope: float) -> Callable[[Array], Array]:
 
 def softmax(x: Array) -> Array:
     powers = np.exp(x - x.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+    output: Array = powers / powers.sum(axis=-1, keepdims=True)
+    return output
 
 
 def with_slopes(*axes: int) -> Reference:

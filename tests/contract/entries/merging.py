@@ -15,7 +15,8 @@ def gated(place: int) -> Reference:
     def apply(values: object, *inputs: Array) -> Array:
         others = list(inputs)
         gate = others.pop(place)
-        return np.einsum("bi,ib...->b...", gate, np.stack(others))  # type: ignore[no-any-return]
+        output: Array = np.einsum("bi,ib...->b...", gate, np.stack(others))
+        return output
 
     return apply
 

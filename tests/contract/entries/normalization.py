@@ -76,7 +76,6 @@ def over_neighbours(alpha: float, beta: float, k: float, radius: int) -> Referen
     return apply
 
 
-
 CASES: tuple[Case, ...] = (
     Case(
         "BatchNorm",
