@@ -7,6 +7,7 @@ or it is refused with NeuPy's errors, the file's name in the message, and the ne
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -16,10 +17,11 @@ import sys
 import tempfile
 import time
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -27,10 +29,14 @@ from tests.storage import recorded
 from torchneupy import storage
 from torchneupy.exceptions import InvalidFormat, ParameterLoaderError
 from torchneupy.layers.naming import reset_names
+from torchneupy.storage.errors import telling_file
+from torchneupy.storage.safetensors_format import load_by_keys
+from torchneupy.storage.torch_format import read_state_dict
 
 SECONDS = 5
-FORMATS = (".hdf5", ".json", ".pickle", ".py2.pickle", ".safetensors", ".keys.safetensors")
+FORMATS = (".hdf5", ".json", ".pickle", ".py2.pickle", ".safetensors", ".keys.safetensors", ".pt")
 EXTREMES = [0, 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1, 10**6, 10**12]
+ZIP = b"PK\3\4"
 TOKEN = re.compile(rb'"[^"]*"|-?\d[\d.e-]*')
 WORDS = [b"null", b"true", b'"text"', b"[]", b"{}", b"[[1]]", b"1e999", b"-1", b"NaN", b"\xff"]
 WORDS += [b"9" * 5000, b"[" * 5000, b'{"":' * 5000]
@@ -107,11 +113,29 @@ MUTATIONS: list[Callable[[bytearray, bytes, random.Random], None]] = [
 
 
 def mutate(content: bytes, other: bytes, rng: random.Random) -> bytes:
+    if content.startswith(ZIP) and rng.random() < 0.5:
+        return mutate_pickle(content, other, rng)
     damaged = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 4])):
         if damaged:
             rng.choice(MUTATIONS)(damaged, other, rng)
     return bytes(damaged)
+
+
+def mutate_pickle(content: bytes, other: bytes, rng: random.Random) -> bytes:
+    """Damage what is in a whole archive: of what is damaged itself, hardly a part gets so far as to be unpickled."""
+    entries, others = ({name: file.read(name) for name in file.namelist()} for file in map(open_zip, (content, other)))
+    (name,) = (name for name in entries if name.endswith("data.pkl"))
+    entries[name] = mutate(entries[name], next(iter(others.values())), rng)
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as file:
+        for name, entry in entries.items():
+            file.writestr(name, entry)
+    return written.getvalue()
+
+
+def open_zip(content: bytes) -> zipfile.ZipFile:
+    return zipfile.ZipFile(io.BytesIO(content))
 
 
 def seeds(ending: str) -> list[tuple[Any, bytes]]:
@@ -120,7 +144,11 @@ def seeds(ending: str) -> list[tuple[Any, bytes]]:
     for name, entry in recorded.NETWORKS.items():
         reset_names()
         network = recorded.build(entry["build"])
-        if ending.endswith(".safetensors"):
+        if ending == ".pt":
+            file = io.BytesIO()
+            torch.save(network.state_dict(), file)
+            content = file.getvalue()
+        elif ending.endswith(".safetensors"):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / name
                 names = "state_dict" if ending.startswith(".keys") else "neupy"
@@ -136,25 +164,43 @@ def raise_too_long(*_: Any) -> None:
     raise TooLong
 
 
+class Ending:
+    """How a block ends, which has some seconds of the processor's time: the error is kept, and goes no further."""
+
+    error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        self.error = error
+        return isinstance(error, (Exception, TooLong))
+
+
+def load(network: Any, path: Path) -> None:
+    if path.suffix != ".pt":
+        recorded.load(network, path)
+        return
+    with read_state_dict(path) as data, telling_file(path):
+        load_by_keys(network, data["tensors"], ignore_missing=False)
+
+
 def try_load(network: Any, path: Path) -> str:
     """What happens to one file, in a word or two."""
     before = [value.detach().clone() for value in network.variables.values()]
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    try:
-        recorded.load(network, path)
-    except (InvalidFormat, ParameterLoaderError) as error:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+    with Ending() as ending:
+        load(network, path)
+    error = ending.error
+    if isinstance(error, (InvalidFormat, ParameterLoaderError)):
         if path.name not in str(error):
             return f"no name in: {error}"
         after = list(network.variables.values())
         unchanged = all(torch.equal(a.view(-1), b.view(-1)) for a, b in zip(before, after, strict=True))
         return type(error).__name__ if unchanged else f"network changed by {type(error).__name__}: {error}"
-    except TooLong:
-        return "too long"
-    except BaseException as error:  # noqa: BLE001  # it is what is looked for
+    if error is not None:
         return f"{type(error).__name__}: {error}"
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
     with torch.no_grad():
         for variable, value in zip(network.variables.values(), before, strict=True):
             variable.copy_(value)

@@ -16,14 +16,15 @@ import pickle
 import pickletools
 import re
 import struct
-from collections.abc import Callable
-from typing import Any, BinaryIO, ClassVar, NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from io import BufferedIOBase
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from torchneupy.storage.errors import InvalidFormat, quoted
 
-__all__ = ["Named", "load_safely"]
+__all__ = ["CODES", "Builder", "Clamped", "Named", "Unpickler", "load_safely", "unpickle"]
 
 # What protocols 2 to 5 need for containers, texts, numbers, arrays and named objects. Not among them, beside the text
 # opcodes of protocol 0: INST, OBJ, NEWOBJ_EX, EXT1 to EXT4, PERSID, BINPERSID, sets, and buffers kept elsewhere.
@@ -97,10 +98,11 @@ class PendingDtype:
         self.dtype = np.dtype(code)
 
     def build(self, state: Any) -> None:
-        order = state[1] if type(state) is tuple and len(state) > 1 else None
-        if type(order) is not str or order not in ("<", ">", "=", "|"):
-            raise InvalidFormat("a dtype has no byte order")
-        self.dtype = self.dtype.newbyteorder(order)  # type: ignore[arg-type]
+        match state:
+            case (_, "<" | ">" | "=" | "|" as order, *_):
+                self.dtype = self.dtype.newbyteorder(order)
+            case _:
+                raise InvalidFormat("a dtype has no byte order")
 
 
 class PendingArray:
@@ -187,7 +189,7 @@ NAMED = {("neupy.init", name) for name in INITIALIZERS.split()} | {
 class Clamped:
     """A file that never sets aside more memory than it can fill."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BufferedIOBase) -> None:
         self.file, self.size = file, file.seek(0, 2)
         file.seek(0)
 
@@ -199,7 +201,12 @@ class Clamped:
 
 
 class Unpickler(pickle._Unpickler):
-    """See the text of this module."""
+    """See the text of this module. Subclasses read other pickles by other tables."""
+
+    #: Whose pickles these are, for messages; what takes the place of what they name; and names that are only kept.
+    owner: ClassVar[str] = "NeuPy's files"
+    found: ClassVar[Mapping[tuple[str, str], Any]] = FOUND
+    named: ClassVar[Collection[tuple[str, str]]] = NAMED
 
     # What Python's class has, and its type hints lack.
     stack: list[Any]
@@ -223,14 +230,14 @@ class Unpickler(pickle._Unpickler):
             raise InvalidFormat("the same text is turned into bytes again and again")
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in NAMED:
+        if (module, name) in self.named:
             return Named(module, name)
-        if (module, name) not in FOUND:
+        if (module, name) not in self.found:
             raise InvalidFormat(
-                f"the pickle asks for {quoted(f'{module}.{name}')}, which NeuPy's files have no need of; nothing of it "
+                f"the pickle asks for {quoted(f'{module}.{name}')}, which {self.owner} have no need of; nothing of it "
                 f"was imported or run"
             )
-        return FOUND[module, name]
+        return self.found[module, name]
 
     def load_reduce(self) -> None:
         args = self.stack.pop()
@@ -266,10 +273,15 @@ class Unpickler(pickle._Unpickler):
         self.append({})
         self.set_items(items)
 
+    @staticmethod
+    def is_key(value: Any) -> bool:
+        """Whether a dictionary may have a key."""
+        return type(value) is str
+
     def set_items(self, items: list[Any]) -> None:
         target = self.stack[-1]
         keys, values = items[::2], items[1::2]
-        if type(target) is not dict or not all(type(key) is str for key in keys):
+        if type(target) is not dict or not all(map(self.is_key, keys)):
             raise InvalidFormat("keys of dictionaries should be text, and belong to dictionaries")
         target.update(zip(keys, values, strict=True))
 
@@ -313,30 +325,40 @@ def fail_if_larger_than_file(data: Any, size: int) -> None:
         waiting += [child for child in node if type(child) in (list, tuple, dict) or isinstance(child, Named)]
 
 
-def load_safely(file: BinaryIO) -> Any:
-    """The containers, numbers and texts of a pickle; arrays as arrays, all else that is admitted as :class:`Named`.
+def unpickle(unpickler: Unpickler) -> Any:
+    """What an unpickler makes of its file.
 
     Raises
     ------
     InvalidFormat
-        If the file asks for something else, which is not imported and not run.
+        If the file asks for what is not admitted, which is not imported and not run.
     Exception
         If it is damaged.
     """
-    clamped = Clamped(file)
     try:
-        data = Unpickler(clamped).load()
+        data = unpickler.load()
     except KeyError as error:
         code = error.args[0] if error.args else None
-        if isinstance(code, int) and code in NAMES and code not in Unpickler.dispatch:
+        if isinstance(code, int) and code in NAMES and code not in unpickler.dispatch:
             raise InvalidFormat(
-                f"the pickle uses the instruction {NAMES[code]}, which NeuPy's files have no need of; it was not "
+                f"the pickle uses the instruction {NAMES[code]}, which {unpickler.owner} have no need of; it was not "
                 f"followed"
             ) from error
         raise
     if type(data) is dict:
-        fail_if_larger_than_file(data, clamped.size)
-    return finish(data)
+        fail_if_larger_than_file(data, unpickler.size)
+    return data
+
+
+def load_safely(file: BufferedIOBase) -> Any:
+    """The containers, numbers and texts of a pickle; arrays as arrays, all else that is admitted as :class:`Named`.
+
+    Raises
+    ------
+    InvalidFormat, Exception
+        As :func:`unpickle`.
+    """
+    return finish(unpickle(Unpickler(Clamped(file))))
 
 
 def finish(data: Any) -> Any:
