@@ -1,13 +1,16 @@
 """Files of networks: NeuPy's formats, HDF5, JSON, pickle and dictionaries, and safetensors.
 
 ``save`` and ``load`` are those of HDF5. A load is all or nothing, and runs nothing that a file contains; a save leaves
-the old file or the new one, whatever happens meanwhile. HDF5 needs the extra ``storage``.
+the old file or the new one, whatever happens meanwhile. ``inspect`` tells what a file holds, ``convert`` writes it in
+another format, state dicts of ``torch.save`` among them. HDF5 needs the extra ``storage``.
 """
 
 from __future__ import annotations
 
+from torchneupy.storage.conversion import convert
 from torchneupy.storage.errors import InvalidFormat, ParameterLoaderError
 from torchneupy.storage.hdf5_format import load_hdf5, save_hdf5
+from torchneupy.storage.inspection import inspect
 from torchneupy.storage.json_format import load_json, save_json
 from torchneupy.storage.loading import (
     load_dict,
@@ -23,7 +26,9 @@ from torchneupy.storage.saving import extract_network, save_dict
 __all__ = [
     "InvalidFormat",
     "ParameterLoaderError",
+    "convert",
     "extract_network",
+    "inspect",
     "load",
     "load_dict",
     "load_dict_by_names",

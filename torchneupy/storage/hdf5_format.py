@@ -93,8 +93,9 @@ def write_hdf5(data: dict[str, Any], file: BinaryIO) -> None:
 
 def write_layer(root: Any, layer: dict[str, Any]) -> None:
     group = root.require_group(layer["name"])
-    for name in ("class_name", "name", "configs"):
-        group.attrs[name] = json.dumps(plain(layer[name]))
+    for name, value in layer.items():
+        if name != "parameters":
+            group.attrs[name] = json.dumps(plain(value))
     for name, parameter in layer["parameters"].items():
         dataset = group.create_dataset(name, data=to_array(parameter["value"]))
         dataset.attrs["trainable"] = parameter["trainable"]

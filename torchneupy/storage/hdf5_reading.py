@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from io import BufferedIOBase
 from typing import Any
 
+import numpy as np
 import pyfive
 from pyfive.dataobjects import DataObjects
 from pyfive.p5t import P5EnumType, P5FloatType, P5IntegerType, P5StringType
@@ -22,6 +23,8 @@ from torchneupy.storage.errors import InvalidFormat, quoted
 __all__ = ["read_network"]
 
 CONTIGUOUS = 1
+#: HDF5 has no truth values; this is how h5py tells that a byte is one.
+BOOLEAN = {"enum": {"FALSE": 0, "TRUE": 1}}
 #: What the header of one object may take: pyfive adds its blocks one to the other, copying all of it each time.
 HEADER = 1 << 17
 
@@ -196,4 +199,7 @@ def stored_array(file: BufferedIOBase, dataset: Any) -> StoredArray:
         raise InvalidFormat(
             "the array is stored in chunks or compressed, as NeuPy never does; `h5repack -l CONTI -f NONE` undoes it"
         )
-    return StoredArray(file, dataset.file.userblock_size + dataset.id.data_offset, dataset.shape, dataset.dtype)
+    dtype = dataset.dtype
+    if dtype.itemsize == 1 and dtype.metadata == BOOLEAN:
+        dtype = np.dtype("?")
+    return StoredArray(file, dataset.file.userblock_size + dataset.id.data_offset, dataset.shape, dtype)

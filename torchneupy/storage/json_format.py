@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +15,9 @@ from torchneupy.storage.loading import check_structure, load_file
 from torchneupy.storage.saving import describe, plain, to_array
 
 __all__ = ["load_json", "read_json", "save_json", "write_json"]
+
+#: How many of the encoder's texts, each of them a number or a bracket, are written at a time.
+PARTS = 4096
 
 
 @contextmanager
@@ -30,7 +34,9 @@ def write_json(data: dict[str, Any], file: BinaryIO, indent: int | None = None) 
     """Write a description of a network, one array after the other."""
     data = {**data, "layers": [{**layer, "configs": plain(layer.get("configs", {}))} for layer in data["layers"]]}
     encoder = json.JSONEncoder(indent=indent, default=lambda value: to_array(value).tolist())
-    file.writelines(part.encode("ascii") for part in encoder.iterencode(data))
+    parts = encoder.iterencode(data)
+    while text := "".join(islice(parts, PARTS)):
+        file.write(text.encode("ascii"))
 
 
 def save_json(network: Any, filepath: FilePath, indent: int | None = None) -> None:

@@ -54,6 +54,6 @@ def to_tensor(value: Any) -> torch.Tensor:
         return value
     array = np.asarray(value)
     if isinstance(value, StoredArray) and value.is_bfloat16:
-        return torch.from_numpy((array.view("u4") >> 16).astype("i2")).view(torch.bfloat16)
+        return torch.from_numpy(np.asarray(array.view("u4") >> 16).astype("i2")).view(torch.bfloat16)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
