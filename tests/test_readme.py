@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
 from tests import readme_commands
+from torchneupy.__main__ import main
 
 BLOCK = """.. code-block:: bash
    :name: {name}
@@ -58,6 +62,21 @@ def test_a_missing_or_additional_block_is_refused(text):
 def test_a_block_of_two_lines_is_refused():
     with pytest.raises(ValueError, match="should be one line, but is 'one"):
         readme_commands.find_commands(TWO.replace("one", "one\n   four"))
+
+
+def test_what_is_shown_of_the_command_line(tmp_path, monkeypatch, capsys):
+    """Each line behind a $ prints what stands below it."""
+    (tmp_path / "tests").symlink_to(readme_commands.README.parent / "tests")
+    monkeypatch.chdir(tmp_path)
+    text = readme_commands.README.read_text(encoding="utf-8")
+    blocks = re.findall(r"^\.\. code-block:: console\n\n((?: {4}.*\n|\n)+)", text, re.MULTILINE)
+    assert len(blocks) == 1
+    for block in blocks:
+        for shown in re.split(r"^\$ ", textwrap.dedent(block).strip(), flags=re.MULTILINE)[1:]:
+            command, output = shown.rstrip("\n").split("\n", 1)
+            assert command.startswith("python -m torchneupy ")
+            assert main(shlex.split(command)[3:]) == 0
+            assert capsys.readouterr() == (f"{output}\n", "")
 
 
 def test_torch_is_pinned_and_every_pin_is_exact():

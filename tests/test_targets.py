@@ -1,5 +1,6 @@
 """What the command line takes for a network, and what it says of anything else."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,37 @@ def test_what_is_no_network(file: str, name: str, message: str) -> None:
 def test_what_names_nothing(target: str, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         find_network(target)
+
+
+@pytest.mark.parametrize("name", ["network", "make"])
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_file_imports_those_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, relative: bool, name: str
+) -> None:
+    """While it runs, and while its function does; afterwards the path is what it was, whatever the file made of it."""
+    sibling, other = f"sibling_{relative}_{name}", f"other_{relative}_{name}"
+    (tmp_path / f"{sibling}.py").write_text("from torchneupy.layers import *\nnetwork = Input(3) >> Relu(2)\n")
+    (tmp_path / f"{other}.py").write_text("number = 3\n")
+    (tmp_path / "model.py").write_text(
+        f"import sys\nfrom {sibling} import network\nsys.path.append('elsewhere')\n"
+        f"def make():\n    import {other}\n    return network\n"
+    )
+    monkeypatch.chdir(tmp_path.parent)
+    before = sys.path.copy()
+    file = Path(tmp_path.name, "model.py") if relative else tmp_path / "model.py"
+    assert repr(find_network(f"{file}:{name}")) == "(?, 3) -> [... 2 layers ...] -> (?, 2)"
+    assert sys.path == before
+    with pytest.raises(TargetError, match="no variable 'nothing'"):
+        find_network(f"{file}:nothing")
+    assert sys.path == before
+
+
+def test_a_failing_file_leaves_the_path(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("import no_such_module")
+    before = sys.path.copy()
+    with pytest.raises(TargetError, match="fails: ModuleNotFoundError"):
+        find_network(f"{tmp_path / 'model.py'}:network")
+    assert sys.path == before
 
 
 @pytest.mark.parametrize("source, error", [("1 +", "SyntaxError"), ("raise SystemExit(3)", "SystemExit: 3")])

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from subprocess import SubprocessError
 from typing import Never
 
 from torchneupy import __version__
@@ -13,6 +17,9 @@ __all__ = ["main"]
 
 USAGE_ERROR = 2
 INTERRUPTED = 130  # what shells report of a command ended by Ctrl-C
+#: What commands about networks and files may fail with, for reasons that lie outside of this program.
+FAILURES = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError, SubprocessError)
+ENDINGS = ".hdf5, .h5, .json, .pickle, .pkl, .safetensors, .pt or .pth"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,22 +45,50 @@ def _demo(arguments: argparse.Namespace) -> None:
         arguments.parser.error(str(error))
 
 
+@contextmanager
+def _failing_in_one_line(parser: argparse.ArgumentParser) -> Iterator[None]:
+    try:
+        yield
+    except FAILURES as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            parser.error(f"{error.filename!r}: {error.strerror}")
+        parser.error(str(error) or type(error).__name__)
+
+
+def _print(text: str) -> None:
+    """Print a text with characters that the terminal may not know."""
+    encoding = sys.stdout.encoding
+    print(text.encode(encoding, "backslashreplace").decode(encoding))
+
+
 def _summary(arguments: argparse.Namespace) -> None:
     from torchneupy import targets
 
-    try:
-        print(targets.find_network(arguments.network).summary())
-    except targets.TargetError as error:
-        arguments.parser.error(str(error))
+    with _failing_in_one_line(arguments.parser):
+        _print(targets.find_network(arguments.network).summary())
 
 
 def _show(arguments: argparse.Namespace) -> None:
     from torchneupy import targets
 
-    try:
-        print(targets.find_network(arguments.network).show(arguments.picture))
-    except (targets.TargetError, ImportError, ValueError, RuntimeError, OSError) as error:
-        arguments.parser.error(str(error))
+    with _failing_in_one_line(arguments.parser):
+        _print(targets.find_network(arguments.network).show(arguments.picture))
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from torchneupy import storage
+
+    with _failing_in_one_line(arguments.parser):
+        found = storage.inspect(arguments.file)
+        _print(json.dumps(found.to_dict(), indent=2) if arguments.json else str(found))
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from torchneupy import storage
+
+    with _failing_in_one_line(arguments.parser):
+        storage.convert(arguments.source, arguments.target, arguments.names, verbose=True)
+        _print(f"written: {arguments.target}, {os.path.getsize(arguments.target):,} bytes")
 
 
 def _add_network(command: argparse.ArgumentParser) -> None:
@@ -105,6 +140,43 @@ def _build_parser() -> _Parser:
     _add_network(show)
     show.add_argument("picture", metavar="PICTURE", help="the file to write: .pdf, .png or .svg")
     show.set_defaults(call=_show, parser=show)
+
+    inspect = commands.add_parser(
+        "inspect",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="tell what a file of weights holds",
+        description="Print who wrote a file of weights, and a table of its layers and their parameters.",
+        epilog="examples:\n  torchneupy inspect vgg16.hdf5\n  torchneupy inspect --json network.pickle",
+    )
+    inspect.add_argument("file", metavar="FILE", help=f"its name ends with {ENDINGS}")
+    inspect.add_argument("--json", action="store_true", help="print the same as JSON")
+    inspect.set_defaults(call=_inspect, parser=inspect)
+
+    convert = commands.add_parser(
+        "convert",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="write a file of weights in another format",
+        description=(
+            "Write a file of weights in another format. The names' endings tell the formats: .hdf5 or .h5, .json,\n"
+            ".pickle or .pkl, .safetensors, and .pt or .pth, the state dict of a PyTorch network, for torch.load.\n"
+            "OUT is replaced if it is there, when the new file is complete."
+        ),
+        epilog=(
+            "examples:\n  torchneupy convert vgg16.hdf5 vgg16.pt\n"
+            "  torchneupy convert --names state_dict network.pickle network.safetensors"
+        ),
+    )
+    convert.add_argument("source", metavar="IN", help="the file to read")
+    convert.add_argument("target", metavar="OUT", help="the file to write")
+    convert.add_argument(
+        "--names",
+        choices=("neupy", "state_dict"),
+        default="neupy",
+        help="how a .safetensors file that is written calls its tensors (default: neupy)",
+    )
+    convert.set_defaults(call=_convert, parser=convert)
     return parser
 
 

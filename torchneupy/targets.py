@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import runpy
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +50,10 @@ def find_network(target: str) -> LayerGraph:
     if not Path(file).is_file():
         raise TargetError(f"there is no file {file!r}")
     try:
-        value: Any = runpy.run_path(file, run_name=Path(file).stem).get(name)
-        is_function = callable(value) and not isinstance(value, (LayerGraph, BaseLayer))
-        value = value() if is_function else value
+        with importing_from(Path(file).resolve().parent):
+            value: Any = runpy.run_path(file, run_name=Path(file).stem).get(name)
+            is_function = callable(value) and not isinstance(value, (LayerGraph, BaseLayer))
+            value = value() if is_function else value
     except (Exception, SystemExit) as error:  # a file may fail in any way
         raise TargetError(f"{file} fails: {type(error).__name__}: {error}") from error
     if value is None:
@@ -57,3 +61,14 @@ def find_network(target: str) -> LayerGraph:
     if not isinstance(value, (LayerGraph, BaseLayer)):
         raise TargetError(f"{name} of {file} is no network but {value!r} of the type {type(value).__name__}")
     return join(value) if isinstance(value, BaseLayer) else value
+
+
+@contextmanager
+def importing_from(folder: Path) -> Iterator[None]:
+    """Let a file import those beside it, as it can where Python itself is started with it."""
+    before = sys.path.copy()
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
