@@ -5,7 +5,10 @@ import io
 import json
 import os
 import pickle
+import random
+import signal
 import sys
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,8 @@ from hypothesis import strategies as st
 from torch import nn
 from tqdm import tqdm
 
-from tests.storage import recorded
+from tests.storage import mutations, recorded
+from tests.storage.test_atomic import Steps, in_a_child
 from tests.storage.test_recorded_files import FILES, assert_computes, assert_is_recorded
 from torchneupy import layers, storage
 from torchneupy.exceptions import InvalidFormat
@@ -460,6 +464,27 @@ def test_numbers_of_sixteen_bytes(tmp_path):
         storage.convert(tmp_path / "file.pickle", tmp_path / "file.json")
 
 
+@pytest.mark.parametrize("ending", mutations.FORMATS)
+def test_files_that_are_damaged_at_random(ending, tmp_path):
+    """They are converted, where the damage is in a number or a name; or refused, in one of two ways."""
+    rng, files = random.Random(ending), mutations.seeds(ending)
+    results: Counter[type[Exception]] = Counter()
+    path = tmp_path / f"damaged{ending}"
+    for _ in range(500 if os.environ.get("TORCHNEUPY_FULL") == "1" else 25):
+        path.write_bytes(mutations.mutate(rng.choice(files)[1], rng.choice(files)[1], rng))
+        for wanted in ALL:
+            target = tmp_path / f"converted{wanted}"
+            try:
+                storage.convert(path, target)
+            except (ValueError, TypeError) as error:
+                results[type(error)] += 1
+                assert not target.exists()
+            else:
+                storage.inspect(target)
+                target.unlink()
+    assert results[InvalidFormat] > results.total() / 2
+
+
 # Files stay whole
 
 
@@ -493,6 +518,31 @@ class FullDisk:
 
     def __exit__(self, *_):
         self.file.close()
+
+
+def test_killed_at_every_step(tmp_path, monkeypatch):
+    """As saves are, for the format that has none."""
+    path, source = tmp_path / "network.pt", recorded.FOLDER / "dense.json"
+    path.write_bytes(b"old")
+    with monkeypatch.context() as patch:
+        counted = Steps(patch)
+        storage.convert(source, tmp_path / "other.pt")
+    new = torch.load(tmp_path / "other.pt")
+
+    def kill_at(wanted):
+        def work():
+            Steps(monkeypatch, lambda _, step: os.kill(os.getpid(), signal.SIGKILL) if step == wanted else None)
+            storage.convert(source, path)
+
+        return work
+
+    found = []
+    for wanted in range(1, len(counted.names) + 1):
+        assert os.WTERMSIG(in_a_child(kill_at(wanted))) == signal.SIGKILL
+        is_old = path.read_bytes() == b"old"
+        assert is_old or all(torch.equal(new[key], value) for key, value in torch.load(path).items())
+        found.append(is_old)
+    assert found == [True] * (len(found) - 1) + [False]
 
 
 @pytest.mark.parametrize("room", [0, 500, 1000])
