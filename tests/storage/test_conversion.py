@@ -375,9 +375,11 @@ def test_what_only_some_formats_can_hold(ending, tmp_path):
     parameter = {"value": [1.0], "trainable": True, "note": "text"}
     write_json(tmp_path / "one.json", [{"name": "a", "parameters": {"b": parameter}}])
     write_json(tmp_path / "two.json", [], note="text")
+    write_json(tmp_path / "three.json", [{"name": "a", "parameters": {}, "": {"note": "text"}}])
     for name, message in [
         ("one", "Parameter 'b' of layer 'a' has the keys 'note'"),
         ("two", "stored has the keys 'note'"),
+        ("three", "Layer 'a' has the keys ''"),
     ]:
         storage.convert(tmp_path / f"{name}.json", tmp_path / f"{name}-2{ending}")
         storage.convert(tmp_path / f"{name}-2{ending}", tmp_path / "again.json")

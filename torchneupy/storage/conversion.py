@@ -163,6 +163,8 @@ def fail_if_lost(content: Mapping[str, Any], wanted: Format) -> None:
             fail_if_unknown(holder, ("value", "trainable"), f"Parameter {where}")
     if wanted is HDF5:
         fail_if_unknown(content, ("metadata", "graph", "layers"), "What is stored")
+        for layer in content["layers"]:
+            fail_if_unknown(layer, [key for key in layer if key and "\0" not in key], f"Layer {quoted(layer['name'])}")
 
 
 def fail_if_unknown(data: Mapping[str, Any], known: Collection[str], where: str) -> None:
