@@ -13,6 +13,7 @@ from torchneupy.core.declarations import as_tuple
 from torchneupy.core.properties import IntProperty, NumberProperty, ParameterProperty, TypedListProperty
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
+from torchneupy.layers.axes import by_value
 from torchneupy.layers.base import BaseLayer
 
 __all__ = [
@@ -41,6 +42,12 @@ def with_variant_in_place(variant: Callable[[Any, Any], Any]) -> Callable[[Any],
         return function
 
     return decorate
+
+
+def value_by_value(function: Any) -> Any:
+    """Say of an activation function that it treats each value alone, wherever it is."""
+    function.is_value_by_value = True
+    return function
 
 
 class Linear(BaseLayer):
@@ -133,7 +140,10 @@ class Linear(BaseLayer):
         if weight is None:
             if self.n_units is not None:
                 self.fail_if_not_built()
-            return self.activation_function(input)
+            activation = self.activation_function
+            if getattr(activation, "is_value_by_value", False):
+                return by_value(activation, input)
+            return activation(input)
         bias = self.bias
         product = torch.mm(input, weight) if bias is None else torch.addmm(bias, input, weight)
         activation = self.activation_function
@@ -163,6 +173,7 @@ class Sigmoid(Linear):
     (?, 10) -> [... 2 layers ...] -> (?, 1)
     """
 
+    @value_by_value
     @with_variant_in_place(lambda layer, product: product.sigmoid_())
     def activation_function(self, input: Any) -> Any:
         return torch.sigmoid(input)
@@ -181,6 +192,7 @@ class HardSigmoid(Linear):
     tensor([0.0000, 0.5000, 0.7000])
     """
 
+    @value_by_value
     def activation_function(self, input: Any) -> Any:
         return torch.clamp(0.2 * input + 0.5, 0, 1)
 
@@ -197,6 +209,7 @@ class Tanh(Linear):
     (?, 10) -> [... 2 layers ...] -> (?, 5)
     """
 
+    @value_by_value
     @with_variant_in_place(lambda layer, product: product.tanh_())
     def activation_function(self, input: Any) -> Any:
         return torch.tanh(input)
@@ -261,6 +274,7 @@ class Relu(Linear):
         """Apply ``activation_function`` in place."""
         return product.relu_() if self.alpha == 0 else functional.leaky_relu_(product, self.alpha)
 
+    @value_by_value
     @with_variant_in_place(_overwrite)
     def activation_function(self, input: Any) -> Any:
         return torch.relu(input) if self.alpha == 0 else functional.leaky_relu(input, self.alpha)
@@ -286,6 +300,7 @@ class LeakyRelu(Linear):
     tensor([-0.0100,  2.0000])
     """
 
+    @value_by_value
     @with_variant_in_place(lambda layer, product: functional.leaky_relu_(product, 0.01))
     def activation_function(self, input: Any) -> Any:
         return functional.leaky_relu(input, 0.01)
@@ -303,6 +318,7 @@ class Softplus(Linear):
     (?, 10) -> [... 2 layers ...] -> (?, 4)
     """
 
+    @value_by_value
     def activation_function(self, input: Any) -> Any:
         return functional.softplus(input)
 
@@ -324,6 +340,7 @@ class Elu(Linear):
     (?, 10) -> [... 3 layers ...] -> (?, 1)
     """
 
+    @value_by_value
     @with_variant_in_place(lambda layer, product: functional.elu_(product))
     def activation_function(self, input: Any) -> Any:
         return functional.elu(input)

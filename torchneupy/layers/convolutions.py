@@ -10,7 +10,9 @@ from torchneupy import init
 from torchneupy.core.properties import ParameterProperty, TypedListProperty, WithdrawProperty
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import WeightInitializationError
+from torchneupy.layers.axes import kept_alone
 from torchneupy.layers.images import ImageLayer, as_image_shape, same_margins
+from torchneupy.layers.tracing import is_open
 
 __all__ = ["Convolution", "Deconvolution", "PaddingProperty", "Spatial2DProperty"]
 
@@ -176,7 +178,7 @@ class Convolution(ImageLayer):
         weight = self.weight
         if weight is None:
             self.fail_if_not_built()
-        return self.convolve(image, self._as_kernel(weight))
+        return self.convolve(kept_alone(image), self._as_kernel(weight))
 
     def _as_kernel(self, weight: Any) -> Any:
         """The weight in torch's order of the axes."""
@@ -202,7 +204,7 @@ class Convolution(ImageLayer):
         """The image and what the kernel has to add on both sides, which costs nothing: all where that will do."""
         top, bottom = same_margins(image.shape[2], self._window(0), self.stride[0])
         left, right = same_margins(image.shape[3], self._window(1), self.stride[1])
-        if type(top) is type(left) is int and top == bottom and left == right:
+        if not is_open(top) and not is_open(left) and top == bottom and left == right:
             return image, (top, left)
         return functional.pad(image, (left, right, top, bottom)), 0
 

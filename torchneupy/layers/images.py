@@ -7,20 +7,11 @@ from typing import Any
 
 from torchneupy.core.shape import ShapeLike, TensorShape, apply_to_dimensions
 from torchneupy.exceptions import LayerConnectionError
+from torchneupy.layers.axes import channels_first, channels_last
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.tracing import as_one_node, is_symbolic
 
-__all__ = ["ImageLayer", "as_image_shape", "channels_first", "channels_last", "same_margins"]
-
-
-def channels_first(image: Any) -> Any:
-    """An image as torch's kernels want it: a view, in the layout ``channels_last``, which they keep."""
-    return image.permute(0, 3, 1, 2)
-
-
-def channels_last(image: Any) -> Any:
-    """The way back from :func:`channels_first`, which is a view too."""
-    return image.permute(0, 2, 3, 1)
+__all__ = ["ImageLayer", "as_image_shape", "same_margins"]
 
 
 def same_margins(size: Any, window: int, stride: int) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from torch.fx import Proxy
 from torchneupy.core.shape import TensorShape
 from torchneupy.layers.structure import Structure
 
-__all__ = ["in_order_of_layers", "prepare"]
+__all__ = ["fail_unless_they_fit", "in_order_of_layers", "prepare"]
 
 TENSORS = (torch.Tensor, Proxy)
 
@@ -35,14 +35,23 @@ def prepare(network: Structure, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(inputs) != len(expected) or not all(isinstance(value, TENSORS) for value in inputs):
         inputs = in_order_of_layers(network, inputs)
         inputs = tuple(as_tensor(network, index, value) for index, value in enumerate(inputs))
-    for index, (ndims, sizes) in enumerate(expected):
-        shape = None if isinstance(inputs[index], Proxy) else tuple(inputs[index].shape)
+    fail_unless_they_fit(network, inputs)
+    return inputs
+
+
+def fail_unless_they_fit(network: Structure, inputs: Sequence[Any]) -> None:
+    """Raise ValueError if a tensor has another shape than its input layer.
+
+    A compiler that leaves sizes open learns here which ones are declared, and makes better code.
+    """
+    for index, (ndims, sizes) in enumerate(network._expected):
+        shape = None if isinstance(inputs[index], Proxy) else inputs[index].shape
         if shape is not None and ndims is not None and not (len(shape) == ndims and fits(shape[1:], sizes)):
             raise ValueError(
-                f"Cannot feed value of shape {shape} to the input layer `{network._name(network._inputs[index])}`, "
-                f"which has shape {TensorShape((None, *sizes))}. Network: {network}"
+                f"Cannot feed value of shape {tuple(shape)} to the input layer "
+                f"`{network._name(network._inputs[index])}`, which has shape {TensorShape((None, *sizes))}. "
+                f"Network: {network}"
             )
-    return inputs
 
 
 def fits(sizes: Sequence[int], expected: Sequence[int | None]) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 from torchneupy.core.properties import FunctionWithOptionsProperty, IntProperty
 from torchneupy.core.shape import ShapeLike, TensorShape, add_dimensions, merge_dimensions
 from torchneupy.exceptions import LayerConnectionError
+from torchneupy.layers.axes import AXES_FIRST, by_value, channels_first, channels_last, goes_channels_first
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.modes import in_mode
 from torchneupy.layers.tracing import is_recorded, is_symbolic
@@ -79,12 +80,18 @@ class Elementwise(BaseLayer):
     def output(self, *inputs: Any, training: bool = False, **kwargs: Any) -> Any:
         function = self.merge_function
         if not isinstance(function, nn.Module):
-            return reduce(function, inputs)
+            return self.forward(*inputs)
         with in_mode(function, training):
-            return reduce(function, inputs)
+            return self._merge(*inputs)
 
     def forward(self, *inputs: Any) -> Any:
         # A function that is a module has its own mode.
+        function = self.merge_function
+        if function is torch.add or function is torch.mul:
+            return by_value(self._merge, *inputs)
+        return self._merge(*inputs)
+
+    def _merge(self, *inputs: Any) -> Any:
         return reduce(self.merge_function, inputs)
 
     def __repr__(self) -> str:
@@ -154,7 +161,10 @@ class Concatenate(BaseLayer):
         return TensorShape(sizes)
 
     def output(self, *inputs: Any, **kwargs: Any) -> Any:
-        return torch.cat(inputs, dim=self.axis)
+        axis = self.axis
+        if goes_channels_first(*inputs):
+            return channels_last(torch.cat([channels_first(image) for image in inputs], AXES_FIRST[axis]))
+        return torch.cat(inputs, axis)
 
 
 class GatedAverage(BaseLayer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -13,10 +13,11 @@ from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import reports, topology
 from torchneupy.layers.adapters import as_layer, infer_module_shape
+from torchneupy.layers.axes import given, kept
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.description import describe_graph, make_one_if_possible
 from torchneupy.layers.draft import Draft
-from torchneupy.layers.inputs import in_order_of_layers, prepare
+from torchneupy.layers.inputs import fail_unless_they_fit, in_order_of_layers, prepare
 from torchneupy.layers.modes import in_mode
 from torchneupy.layers.operators import BaseGraph
 from torchneupy.layers.prediction import predict
@@ -28,6 +29,7 @@ from torchneupy.layers.running import (
     walk,
 )
 from torchneupy.layers.structure import Structure
+from torchneupy.layers.tracing import is_compiled
 from torchneupy.layers.variables import Connection
 
 __all__ = ["LayerGraph"]
@@ -254,6 +256,8 @@ class LayerGraph(BaseGraph, Structure):
             inputs = prepare(self, inputs)
         elif type(inputs) is tuple:
             self._fail_unless_one_each(len(inputs))
+            if is_compiled():
+                fail_unless_they_fit(self, inputs)
         watched = not (checked and nobody_watches_calls())
         if self._chain:
             return run_chain(self, inputs[0], watched)
@@ -265,7 +269,17 @@ class LayerGraph(BaseGraph, Structure):
                 return child(*found)
             return child.forward(*found)
 
-        outputs = walk(self, {key: inputs[index] for index, key in enumerate(self._inputs)}, step)
+        return self._walk(inputs, step)
+
+    def _walk(self, inputs: tuple[Any, ...], step: Callable[..., Any]) -> Any:
+        """Take inputs through the layers by ``step``, and give what comes out of the network."""
+        values = {key: inputs[index] for index, key in enumerate(self._inputs)}
+        if is_compiled():
+            values = {key: kept(value) for key, value in values.items()}
+            outputs = walk(self, values, lambda key, *found: kept(step(key, *map(given, found))))
+            outputs = [given(value) for value in outputs]
+        else:
+            outputs = walk(self, values, step)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def output(self, *inputs: Any, training: bool = False, **kwargs: Any) -> Any:
@@ -302,8 +316,7 @@ class LayerGraph(BaseGraph, Structure):
                 return child.output(*found, training=training, **kwargs)
             return child.output(*found, **kwargs)
 
-        outputs = walk(self, {key: inputs[index] for index, key in enumerate(self._inputs)}, step)
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        return self._walk(inputs, step)
 
     def predict(self, *inputs: Any, batch_size: int | None = None, verbose: bool = True, **kwargs: Any) -> Any:
         """Outputs for many samples, in evaluation mode and without gradients.

@@ -209,9 +209,13 @@ class BatchNorm(Identity):
         output, mean, inverse = torch.native_batch_norm(
             arrangement.apply(input), self.gamma.flatten(), self.beta.flatten(), None, None, True, 0.0, self.epsilon
         )
+        self._follow(mean, inverse)
+        return arrangement.undo(output, input)
+
+    def _follow(self, mean: Any, inverse: Any) -> None:
+        """Move the running statistics towards those of a batch."""
         for running, batch in ((self.running_mean, mean), (self.running_inv_std, inverse)):
             running.detach().lerp_(batch.view_as(running).type_as(running), self.alpha)
-        return arrangement.undo(output, input)
 
     def _normalise_by_averages(self, input: Any) -> Any:
         """The output in evaluation mode, which is ``input * scale + offset``."""

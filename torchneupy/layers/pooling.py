@@ -14,11 +14,12 @@ from torch.nn import functional
 from torchneupy.core.properties import ChoiceProperty, FunctionWithOptionsProperty, TypedListProperty
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError
+from torchneupy.layers.axes import channels_first, channels_last
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.convolutions import Spatial2DProperty
-from torchneupy.layers.images import ImageLayer, channels_first, channels_last, same_margins
+from torchneupy.layers.images import ImageLayer, same_margins
 from torchneupy.layers.modes import in_mode
-from torchneupy.layers.tracing import as_one_node, is_symbolic
+from torchneupy.layers.tracing import as_one_node, is_open, is_symbolic
 
 __all__ = ["AveragePooling", "BasePooling", "GlobalPooling", "MaxPooling", "Upscale"]
 
@@ -81,17 +82,26 @@ class BasePooling(ImageLayer):
         stride = self.stride or self.size
         return self._pool_same(image, stride) if self._is_same else self.pool(image, stride, (0, 0), False)
 
+    def pool_open(self, image: Any, stride: Any, margins: Any) -> Any:
+        """Pooling of an image with margins ``(left, right, top, bottom)``, which do not count.
+
+        The image is copied; in return, nothing depends on how large the margins are.
+        """
+        raise NotImplementedError
+
     def _pool_same(self, image: Any, stride: Any) -> Any:
         """Pooling with a padding that may have one more at the end of an axis, while the kernel's has not.
 
         Where the stride is more than 1, ``ceil_mode`` lets the last window reach further. Where it is 1, the kernel
         pads for the end, and the first window is one too many.
         """
+        rows, columns = (same_margins(image.shape[2 + axis], self.size[axis], stride[axis]) for axis in (0, 1))
+        if is_open(rows[0]) or is_open(columns[0]):
+            return self.pool_open(image, stride, (*columns, *rows))
         padding, surplus = [], []
-        for axis in (0, 1):
-            before, after = same_margins(image.shape[2 + axis], self.size[axis], stride[axis])
-            padding.append(after if stride[axis] == 1 else before)
-            surplus.append(after - before if stride[axis] == 1 else 0)
+        for (before, after), step in zip((rows, columns), stride, strict=True):
+            padding.append(after if step == 1 else before)
+            surplus.append(after - before if step == 1 else 0)
         pooled = self.pool(image, stride, padding, True)
         return pooled[:, :, surplus[0] :, surplus[1] :] if any(surplus) else pooled
 
@@ -117,6 +127,10 @@ class MaxPooling(BasePooling):
     def pool(self, image: Any, stride: Any, padding: Any, ceil_mode: bool) -> Any:
         return torch.max_pool2d(image, self.size, stride, padding, 1, ceil_mode)
 
+    def pool_open(self, image: Any, stride: Any, margins: Any) -> Any:
+        least = -torch.inf if image.is_floating_point() else torch.iinfo(image.dtype).min
+        return self.pool(functional.pad(image, margins, value=least), stride, 0, False)
+
 
 class AveragePooling(BasePooling):
     """The mean of each window; at the edge, of what it shows of the image.
@@ -136,6 +150,11 @@ class AveragePooling(BasePooling):
 
     def pool(self, image: Any, stride: Any, padding: Any, ceil_mode: bool) -> Any:
         return functional.avg_pool2d(image, self.size, stride, padding, ceil_mode, count_include_pad=False)
+
+    def pool_open(self, image: Any, stride: Any, margins: Any) -> Any:
+        share = torch.ones_like(image[:1, :1])  # how much of a window shows the image
+        pooled, share = (self.pool(functional.pad(one, margins), stride, 0, False) for one in (image, share))
+        return pooled / share
 
 
 class Upscale(ImageLayer):

@@ -10,6 +10,7 @@ from torch.nn import functional
 from torchneupy.core.properties import NumberProperty, ProperFractionProperty, TypedListProperty
 from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError
+from torchneupy.layers.axes import by_value
 from torchneupy.layers.base import Identity
 
 __all__ = ["DropBlock", "Dropout", "GaussianNoise"]
@@ -62,7 +63,7 @@ class Dropout(Identity):
     def output(self, input: Any, training: bool = False) -> Any:  # type: ignore[override]  # no other keywords
         if not training:
             return input
-        return functional.dropout(input, self.proba, training=True)
+        return by_value(functional.dropout, input, p=self.proba, training=True)
 
 
 class GaussianNoise(Identity):
@@ -101,7 +102,8 @@ class GaussianNoise(Identity):
     def output(self, input: Any, training: bool = False) -> Any:  # type: ignore[override]  # no other keywords
         if not training:
             return input
-        return input + torch.randn_like(input) * self.std + self.mean
+        # Drawn in the order of the input's axes, as the numbers depend on it.
+        return by_value(torch.add, input, torch.randn_like(input) * self.std + self.mean)
 
 
 class DropBlock(Identity):
@@ -179,4 +181,4 @@ class DropBlock(Identity):
         dropped = functional.max_pool2d(padded, (block_height, block_width), stride=1).permute(0, 2, 3, 1)
         kept = 1 - dropped
         scale = 1 / kept.mean().clamp(min=torch.finfo(kept.dtype).tiny)
-        return input * (kept * scale).to(input.dtype)
+        return by_value(torch.mul, input, (kept * scale).to(input.dtype))

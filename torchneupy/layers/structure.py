@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
+from torch.export import Dim
 
 from torchneupy.core.shape import TensorShape
 from torchneupy.layers.adapters import as_layer
@@ -149,6 +150,37 @@ class Structure(nn.Module):
     @property
     def input_shape(self) -> Any:
         return make_one_if_possible(self.input_shapes)
+
+    def dynamic_shapes(self) -> tuple[tuple[dict[int, Any], ...]]:
+        """What a program made of the network is to leave open: the batch, and each size that its inputs do not have.
+
+        This is what ``torch.export.export`` and ``torch.onnx.export`` take as ``dynamic_shapes``, for example inputs
+        that are a batch of two or more. A size that torch cannot leave open becomes the example's: the number of steps
+        of LSTM and GRU.
+
+        Returns
+        -------
+        tuple
+            ``forward`` has one argument, which is the tuple of inputs: of one dictionary for each, from an axis to
+            ``Dim("batch")`` or ``Dim.AUTO``.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torchneupy.layers import *
+        >>> network = Input((None, None, 3)) >> Convolution((3, 3, 8)) >> GlobalPooling("avg")
+        >>> images = torch.ones(2, 16, 16, 3)
+        >>> program = torch.export.export(network, (images,), dynamic_shapes=network.dynamic_shapes())
+        >>> program.module()(torch.ones(5, 20, 30, 3)).shape
+        torch.Size([5, 8])
+        """
+        batch = Dim("batch")
+        return (
+            tuple(
+                {0: batch, **{axis: Dim.AUTO for axis, size in enumerate(sizes, start=1) if size is None}}
+                for _, sizes in self._expected
+            ),
+        )
 
     @property
     def output_shape(self) -> Any:

@@ -9,12 +9,27 @@ from torch import nn
 from torch.autograd import forward_ad
 from torch.fx import Proxy
 
-__all__ = ["as_one_node", "is_recorded", "is_symbolic", "is_transformed"]
+__all__ = ["as_one_node", "is_compiled", "is_open", "is_recorded", "is_symbolic", "is_transformed"]
 
 
 def is_symbolic(value: Any) -> bool:
     """Whether a value only stands for one, so that nobody knows its sizes."""
     return isinstance(value, Proxy)
+
+
+def is_compiled() -> bool:
+    """Whether ``torch.compile`` reads the code, which knows what it will run on; programs for export do not."""
+    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+
+
+def is_open(size: Any) -> bool:
+    """Whether a compiler leaves a size open, so that what asks for its value is compiled anew for each answer."""
+    if type(size) is int and not torch.compiler.is_compiling():
+        return False
+    # Here and not above: it is slow to import, and there already where something is compiled.
+    from torch.fx.experimental.symbolic_shapes import has_static_value
+
+    return not has_static_value(size)
 
 
 def as_one_node(layer: nn.Module, *inputs: Any) -> Any:
