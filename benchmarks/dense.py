@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Options, Question
-from benchmarks.training import forward, step
+from benchmarks.training import compiled, forward, step
 from torchneupy.layers import Input, LayerGraph, Relu, join
 
 __all__ = ["questions"]
@@ -20,6 +20,7 @@ N_LAYERS = 8
 WIDTH = 64
 #: Batch size to the goals for a forward pass and for a training step.
 GOALS = {8: (0.65, 0.90), 512: (0.92, 0.95)}
+COMPILED_GOAL = 1.02
 
 
 def sequential() -> nn.Sequential:
@@ -62,4 +63,18 @@ def questions(options: Options) -> Iterator[Question]:
                 "by hand": step(by_hand, by_hand.weights + by_hand.biases, x),
             },
             step_goal,
+        )
+        theirs, mine = compiled(rival), compiled(own)
+        yield Question(
+            f"dense, batch {batch}, compiled, forward without gradients",
+            {"compiled nn.Sequential": forward(theirs, x), "torchneupy": forward(mine, x)},
+            COMPILED_GOAL,
+        )
+        yield Question(
+            f"dense, batch {batch}, compiled, training step",
+            {
+                "compiled nn.Sequential": step(theirs, rival.parameters(), x),
+                "torchneupy": step(mine, own.parameters(), x),
+            },
+            COMPILED_GOAL,
         )

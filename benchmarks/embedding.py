@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Options, Question
-from benchmarks.training import forward, forward_and_backward
+from benchmarks.training import compiled, forward, forward_and_backward
 from torchneupy.layers import Embedding, Input
 
 __all__ = ["questions"]
@@ -26,4 +26,7 @@ def questions(options: Options) -> Iterator[Question]:
     own: Any = (Input(N_STEPS) >> Embedding(N_ROWS, WIDTH)).to(options.device)
     for work, what in ((forward, "forward without gradients"), (forward_and_backward, "forward and backward")):
         works = {"nn.Embedding": work(rival, indices), "torchneupy": work(own, indices)}
-        yield Question(f"Embedding {N_ROWS}x{WIDTH}, {BATCH}x{N_STEPS} indices, {what}", works, GOAL)
+        where = f"Embedding {N_ROWS}x{WIDTH}, {BATCH}x{N_STEPS} indices"
+        yield Question(f"{where}, {what}", works, GOAL)
+        works = {"compiled nn.Embedding": work(compiled(rival), indices), "torchneupy": work(compiled(own), indices)}
+        yield Question(f"{where}, compiled, {what}", works, GOAL)

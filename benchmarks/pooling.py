@@ -1,6 +1,6 @@
 """What do pools cost? ``python -m benchmarks --only pooling``.
 
-Rivals are those of torch.nn, with images in ``channels_last``.
+Rivals are those of torch.nn, with images in ``channels_last`` and in torch's default layout.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Options, Question
-from benchmarks.training import backward, forward
+from benchmarks.training import backward, compiled, forward
 from torchneupy.layers import AveragePooling, GlobalPooling, Input, MaxPooling, Upscale, join
 
 __all__ = ["questions"]
@@ -51,11 +51,12 @@ def questions(options: Options) -> Iterator[Question]:
         for name, (rival, own) in POOLS.items():
             theirs, ours = rival(), join(Input(shape[1:]), own())
             where = f"{name}, {shape[0]}x{shape[1]}x{shape[2]}x{shape[3]}"
-            yield Question(
-                f"{where}, forward without gradients",
-                {"torch.nn": forward(theirs, image), "torchneupy": forward(ours, x)},
-            )
-            yield Question(
-                f"{where}, forward and backward",
-                {"torch.nn": backward(theirs, image), "torchneupy": backward(ours, x)},
-            )
+            for work, what in ((forward, "forward without gradients"), (backward, "forward and backward")):
+                rivals = {
+                    "torch.nn": work(theirs, image),
+                    "torchneupy": work(ours, x),
+                    "torch.nn, default layout": work(theirs, image.contiguous()),
+                }
+                yield Question(f"{where}, {what}", rivals)
+                rivals = {"compiled torch.nn": work(compiled(theirs), image), "torchneupy": work(compiled(ours), x)}
+                yield Question(f"{where}, compiled, {what}", rivals)

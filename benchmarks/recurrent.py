@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Options, Question
-from benchmarks.training import forward, forward_and_backward
+from benchmarks.training import compiled, forward, forward_and_backward
 from torchneupy.layers import GRU, LSTM, Input
 
 __all__ = ["questions"]
@@ -52,3 +52,5 @@ def questions(options: Options) -> Iterator[Question]:
         competitors: dict[str, nn.Module] = {f"nn.{name}": rival, "torchneupy": own, "step by step": Loop(layer)}
         for work, what in ((forward, "forward without gradients"), (forward_and_backward, "forward and backward")):
             yield Question(f"{name}, {what}", {key: work(module, x) for key, module in competitors.items()}, GOAL)
+            works = {f"compiled nn.{name}": work(compiled(rival), x), "torchneupy": work(compiled(own), x)}
+            yield Question(f"{name}, compiled, {what}", works, GOAL)

@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["backward", "forward", "forward_and_backward", "step"]
+__all__ = ["backward", "compiled", "forward", "forward_and_backward", "step"]
+
+
+def compiled(network: nn.Module) -> Any:
+    """A network compiled for the sizes that it meets first."""
+    torch.compiler.reset()  # or torch takes all networks of a class for one that changes, and gives up at the ninth
+    return torch.compile(network, dynamic=False)
 
 
 def forward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]:
@@ -35,7 +41,7 @@ def backward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any
     return work
 
 
-def forward_and_backward(network: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
+def forward_and_backward(network: Any, x: torch.Tensor) -> Callable[[], Any]:
     """The gradients of all parameters."""
 
     def work() -> Any:
