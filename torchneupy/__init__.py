@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["__version__", "architectures", "core", "exceptions", "init", "layers", "storage"]
+__all__ = ["__version__", "architectures", "core", "distributed", "exceptions", "init", "layers", "storage"]
 
 __version__ = "0.1.0"
 

@@ -1,0 +1,247 @@
+"""Two processes that train together, started by torchrun, learn what one learns from the joined batch."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from tests.interop.networks import CASES, Case, every_case
+from tests.interop.several_processes import (
+    BATCH,
+    DIVISIONS,
+    DTYPES,
+    SIZE,
+    STEPS,
+    WAYS,
+    make_batch,
+    make_norm,
+    normalise,
+    optimizer_of,
+    part_of,
+    prepare,
+)
+from torchneupy.distributed import SyncBatchNorm, shard_placement
+from torchneupy.layers import BatchNorm, Input, Linear, Relu, Sigmoid, Softmax, join
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is without distributed")
+
+
+def torchrun(arguments: Sequence[str], folder: Path = ROOT, machines: int = 1) -> None:
+    """Start torchrun, once for each machine that is played here, and wait; nothing of it is left after two minutes."""
+    command = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    agents = [
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(machines)
+    ]
+    try:
+        for agent in agents:
+            text, _ = agent.communicate(timeout=120)
+            assert agent.returncode == 0, text
+    finally:
+        for agent in agents:
+            if agent.poll() is None:
+                os.killpg(agent.pid, signal.SIGKILL)
+                agent.wait()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What each process has found: ``(of networks, of batch normalisation)``."""
+    folder = tmp_path_factory.mktemp("processes")
+    torchrun(["--standalone", "--nproc-per-node", str(SIZE), "-m", "tests.interop.several_processes", str(folder)])
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(SIZE)]
+
+
+def learn_alone(case: Case, network: Any, n_parts: int) -> list[float]:
+    """What several processes do, by one; the statistics that stay are those of the first part."""
+    optimizer, losses = optimizer_of(network), []
+    for seed in range(STEPS):
+        optimizer.zero_grad()
+        inputs, targets = case.inputs(BATCH, seed), case.targets(BATCH, seed)
+        before = [buffer.clone() for buffer in network.buffers()]
+        mean = torch.zeros(())
+        for rank in reversed(range(n_parts)):
+            for buffer, value in zip(network.buffers(), before, strict=True):
+                buffer.copy_(value)
+            parts = (inputs, targets) if n_parts == 1 else (part_of(inputs, rank), part_of(targets, rank))
+            loss = case.loss(network(*parts[0]), parts[1]) / n_parts
+            loss.backward()
+            mean += loss.detach()
+        optimizer.step()
+        losses.append(mean.item())
+    return losses
+
+
+def learns_what_one_learns(found: Any, case: Case, way: str, synchronised: bool) -> None:
+    network = prepare(case)
+    losses = learn_alone(case, network, 1 if synchronised else SIZE)
+    ours = [networks[case.name, way, synchronised] for networks, _ in found]
+    for one in ours:
+        assert_close(one["losses"], losses, rtol=1e-5, atol=1e-6)
+    assert list(ours[0]["state"]) == list(network.state_dict())
+    assert_close(ours[0]["state"], network.state_dict(), rtol=1e-5, atol=1e-6)
+
+
+@every_case
+@pytest.mark.parametrize("way", WAYS)
+def test_two_processes_learn_what_one_learns_from_the_joined_batch(found, case, way):
+    learns_what_one_learns(found, case, way, synchronised=True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_batch_norm_takes_the_statistics_of_each_part_as_that_of_torch(found, way):
+    """And those of the first process are kept: DistributedDataParallel and full state dicts take the buffers of it."""
+    learns_what_one_learns(found, CASES["convolution"], way, synchronised=False)
+
+
+@every_case
+@pytest.mark.parametrize("way", WAYS)
+def test_a_whole_state_is_taken_by_every_process(found, case, way):
+    expected = case.network(seed=1).predict(*case.inputs(), verbose=False)
+    for networks, _ in found:
+        assert_close(networks[case.name, way, True]["predicted"], expected)
+
+
+# What each process holds
+
+
+@pytest.mark.parametrize("way, least, most", [("FSDP2", 0.3, 0.7), ("FSDP2 with shard_placement", 0.45, 0.55)])
+def test_each_process_holds_its_part_of_the_parameters(found, way, least, most):
+    case = CASES["convolution"]
+    total = sum(parameter.numel() for parameter in case.network().parameters())
+    shares = [networks[case.name, way, True]["held"] / total for networks, _ in found]
+    assert sum(shares) == 1
+    assert all(least <= share <= most for share in shares), shares
+
+
+@pytest.mark.parametrize(
+    "shape, n_shards, axis",
+    [
+        ((3, 3, 64, 128), 8, 3),  # the rows of a kernel are few
+        ((3, 3, 128, 64), 8, 2),
+        ((8, 8, 64, 128), 8, None),
+        ((1, 1, 1, 64), 8, 3),
+        ((784, 10), 8, None),
+        ((10, 64), 8, 1),
+        ((1001, 64), 8, None),  # little to pad
+        ((3, 3, 3, 10), 4, None),  # FSDP2 divides no other axis unevenly
+        ((64,), 8, None),
+        ((), 2, None),
+    ],
+)
+def test_shard_placement(shape, n_shards, axis):
+    placement = shard_placement(nn.Parameter(torch.empty(shape)), n_shards)
+    assert (None if placement is None else placement.dim) == axis
+
+
+# Batch normalisation over all processes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", DIVISIONS)
+def test_sync_batch_norm_is_batch_norm_of_the_joined_batch(found, sizes, dtype):
+    expected = normalise(make_norm(), make_batch(dtype))
+    parts = [norms[sizes, dtype] for _, norms in found]
+    is_close = partial(assert_close, rtol=DTYPES[dtype], atol=DTYPES[dtype])
+    for name in ("mean", "inverse"):
+        for part in parts:
+            is_close(part[name], expected[name])
+    for name in ("output", "x"):
+        is_close(torch.cat([part[name] for part in parts]), expected[name])
+    for name in ("gamma", "beta"):
+        is_close(sum(part[name] for part in parts), expected[name])
+
+
+def test_sync_batch_norm_of_one_process_is_batch_norm():
+    ours = normalise(SyncBatchNorm.convert_sync_batchnorm(make_norm()), make_batch(torch.float32))
+    assert_close(ours, normalise(make_norm(), make_batch(torch.float32)), rtol=0, atol=0)
+
+
+class Other(BatchNorm):
+    """A user's layer."""
+
+
+def test_conversion_keeps_layers_and_leaves_classes_of_users_alone():
+    network = Input(4) >> BatchNorm(name="one") >> Relu(3) >> Other(name="two")
+    before, layers = network.state_dict(keep_vars=True), network.layers
+    inner = nn.Sequential(network)
+    assert SyncBatchNorm.convert_sync_batchnorm(inner) is inner
+    assert network.layers == layers
+    assert [type(layer) for layer in layers[1:]] == [SyncBatchNorm, Relu, Other]
+    after = network.state_dict(keep_vars=True)
+    assert all(after[key] is tensor for key, tensor in before.items()) and after.keys() == before.keys()
+    assert repr(network["one"]).startswith("SyncBatchNorm(axes=None, alpha=0.1")
+
+
+def test_conversion_comes_before_classes_that_torch_makes():
+    network = Input(4) >> BatchNorm() >> BatchNorm(name="norm")
+    nn.utils.parametrize.register_parametrization(network["norm"], "gamma", nn.Identity())
+    with pytest.raises(TypeError, match=r"before fully_shard and parametrize, got ParametrizedBatchNorm"):
+        SyncBatchNorm.convert_sync_batchnorm(network)
+    assert type(network[1]) is BatchNorm
+
+
+def test_sync_batch_norm_is_a_layer_as_others():
+    network = Input(4) >> SyncBatchNorm() >> Softmax(2)
+    assert network[1].name == "sync-batch-norm-1"
+    assert network(torch.randn(5, 4)).shape == (5, 2)
+
+
+# The recipe of README.rst
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def blocks_of_readme(title: str) -> list[str]:
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^{title}\n-+\n(.*?)\n\n\n", text, re.MULTILINE | re.DOTALL)
+    return [
+        textwrap.dedent(block)
+        for block in re.findall(r"^\.\. code-block:: .*\n(?: +:.*\n)?\n((?: .*\n|\n)+)", section, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("machines", [1, 2])
+def test_the_recipe_trains(tmp_path, machines):
+    """As it stands there, but for the number of processes and the name of the first machine."""
+    script, commands, *_ = blocks_of_readme("Several GPUs")
+    (tmp_path / "train.py").write_text(script, encoding="utf-8")
+    program, *arguments = shlex.split(commands.splitlines()[machines - 1])
+    assert program == "torchrun" and arguments.count("8") == 1
+    changed = {"8": str(SIZE // machines), "first:29500": f"localhost:{free_port()}"}
+    torchrun([changed.get(argument, argument) for argument in arguments], tmp_path, machines)
+    network = join(Input(10), Linear(32) >> BatchNorm() >> Relu(), Sigmoid(1)).eval()
+    network.load_state_dict(torch.load(tmp_path / "network.pt", map_location="cpu"))
+    x = torch.randn(500, 10)
+    assert ((network(x) > 0.5)[:, 0] == (x.sum(dim=1) > 0)).float().mean() > 0.9
