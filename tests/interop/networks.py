@@ -87,7 +87,7 @@ def make_two() -> LayerGraph:
         parallel(Input(3, name="left"), Input(4, name="right") >> Tanh(5, name="tanh")),
         Concatenate(name="both"),
         Relu(6, name="hidden"),
-        parallel(Softmax(2, name="class"), Linear(3, name="number")),
+        parallel(Softmax(2, name="kind"), Linear(3, name="number")),
     )
 
 
