@@ -264,6 +264,14 @@ def test_show_writes_one_file(network, dot, opened, tmp_path, given, written, wr
     assert opened == []
 
 
+def test_show_tells_why_dot_fails(network, dot, tmp_path, capfd):
+    dot.with_name("dot").write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no fonts')\n")
+    with pytest.raises(RuntimeError, match="`dot` cannot draw the network: no fonts$"):
+        network.show(tmp_path / "network.png")
+    assert not (tmp_path / "network.png").exists()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_show_in_the_current_folder(network, dot, opened, tmp_path):
     assert network.show("network.svg") == "network.svg"
     assert (tmp_path / "network.svg").exists() and opened == []

@@ -143,7 +143,7 @@ def show(network: Structure, filepath: str | os.PathLike[str] | None = None, vie
     ValueError
         If the ending is another one.
     RuntimeError
-        If Graphviz' own program ``dot`` is not on the machine.
+        If Graphviz' own program ``dot`` is not on the machine, or fails.
     """
     if filepath is None:
         filepath = Path(tempfile.mkdtemp(prefix="torchneupy-")) / "network.pdf"
@@ -156,11 +156,14 @@ def show(network: Structure, filepath: str | os.PathLike[str] | None = None, vie
     import graphviz
 
     try:
-        picture = digraph.pipe(format=ending)
+        picture = digraph.pipe(format=ending, quiet=True)
     except graphviz.ExecutableNotFound as error:
         raise RuntimeError(
             "Drawing a network needs the program `dot` of Graphviz (https://graphviz.org), which is not on the PATH"
         ) from error
+    except graphviz.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip()
+        raise RuntimeError(f"Graphviz' program `dot` cannot draw the network: {reason}") from error
     target.write_bytes(picture)
     if view:
         graphviz.view(target)

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedIOBase
-from typing import Any, BinaryIO, TypeGuard
+from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
 import numpy as np
 import torch
@@ -145,18 +145,36 @@ def write_safetensors(data: Mapping[str, Any], file: BinaryIO) -> None:
 def write_tensors(tensors: Mapping[str, Any], file: BinaryIO, metadata: Mapping[str, str]) -> None:
     """Write tensors, or arrays, under their keys, one after the other."""
     header: dict[str, Any] = {"__metadata__": metadata}
+    kinds = {key: kind_of(value) for key, value in tensors.items()}
     end = 0
     # As the official library does it, large values first, so that all of them are aligned.
-    order = sorted(tensors, key=lambda key: -to_bytes_like(tensors[key])[1].itemsize)
+    order = sorted(kinds, key=lambda key: -kinds[key].itemsize)
     for key in order:
-        name, array = to_bytes_like(tensors[key])
-        header[key] = {"dtype": name, "shape": list(array.shape), "data_offsets": [end, end + array.nbytes]}
-        end += array.nbytes
+        kind = kinds[key]
+        header[key] = {"dtype": kind.name, "shape": kind.shape, "data_offsets": [end, end + kind.nbytes]}
+        end += kind.nbytes
     text = json.dumps(header, ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % ALIGNMENT)
     file.write(struct.pack("<Q", len(text)) + text)
     for key in order:
         file.write(np.ascontiguousarray(to_bytes_like(tensors[key])[1]).reshape(-1).view(np.uint8).data)
+
+
+class Kind(NamedTuple):
+    """What the header tells of a value, and how large one of its numbers is."""
+
+    name: str
+    shape: list[int]
+    itemsize: int
+    nbytes: int
+
+
+def kind_of(value: Any) -> Kind:
+    """What a value is, without reading it if it is in a file."""
+    if isinstance(value, StoredArray):
+        value = np.broadcast_to(np.empty((), value.dtype), value.shape)
+    name, array = to_bytes_like(value)
+    return Kind(name, list(array.shape), array.itemsize, array.nbytes)
 
 
 def to_bytes_like(value: Any) -> tuple[str, np.ndarray[Any, Any]]:
