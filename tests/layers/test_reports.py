@@ -266,7 +266,7 @@ def test_show_writes_one_file(network, dot, opened, tmp_path, given, written, wr
 
 def test_show_tells_why_dot_fails(network, dot, tmp_path, capfd):
     dot.with_name("dot").write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no fonts')\n")
-    with pytest.raises(RuntimeError, match="`dot` cannot draw the network: no fonts$"):
+    with pytest.raises(RuntimeError, match=r"`dot` cannot draw the network: no fonts$"):
         network.show(tmp_path / "network.png")
     assert not (tmp_path / "network.png").exists()
     assert capfd.readouterr() == ("", "")
