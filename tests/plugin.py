@@ -23,6 +23,13 @@ def fresh_names() -> None:
     reset_names()
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> str:
+    """The device of a test that runs on the CPU and, where it is there, on CUDA."""
+    name: str = request.param
+    return name
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs CUDA where there is none, and what takes long unless all is asked for."""
     reasons = {"full": "takes long: it runs by tests/full"} if not IS_FULL else {}
