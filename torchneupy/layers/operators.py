@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from torch import nn
 
@@ -75,6 +76,10 @@ class BaseGraph:
             kind = type(self).__name__
             raise AttributeError(f"{kind} has no `{name}`, which belonged to TensorFlow; instead {GONE[name]}")
         return super().__getattr__(name)  # type: ignore[misc]  # that of nn.Module
+
+    def __sklearn_clone__(self) -> Self:
+        """What scikit-learn copies in a search: all of it, as of any module, though there is ``get_params``."""
+        return copy.deepcopy(self)
 
     def __bool__(self) -> bool:
         # Networks have a length, and an empty one would be false.
