@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.interop.loops import BATCH, EPOCHS, N_SAMPLES, RATE, calm, learn
-from tests.interop.networks import CASES, Case, equal_states, every_case
+from tests.interop.networks import CASES, Case, copied_state, equal_states, every_case
 from torchneupy.layers import LayerGraph
 
 pytest.importorskip("skorch", reason="skorch is not installed")
