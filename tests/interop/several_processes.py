@@ -19,9 +19,10 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.interop.loops import calm
 from tests.interop.networks import CASES, Case
 from torchneupy.distributed import SyncBatchNorm, shard_placement
-from torchneupy.layers import BatchNorm, Dropout
+from torchneupy.layers import BatchNorm
 
 BATCH, STEPS, SIZE = 8, 3, 2
 
@@ -44,15 +45,6 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "FSDP2 with shard_placement": partial(fully_shard, shard_placement_fn=shard_placement),
     "FSDP2 of each layer": shard_each_layer,
 }
-
-
-def prepare(case: Case, seed: int = 0) -> Any:
-    """A network in training, without what each process draws for itself."""
-    network = case.network(seed)
-    for layer in network:
-        if isinstance(layer, Dropout):
-            layer.eval()
-    return network
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
@@ -79,7 +71,7 @@ def learn(case: Case, model: nn.Module) -> list[float]:
 
 
 def run(case: Case, wrap: Callable[[Any], Any], synchronised: bool) -> dict[str, Any]:
-    network = prepare(case)
+    network = calm(case)
     if synchronised:
         SyncBatchNorm.convert_sync_batchnorm(network)
     model = wrap(network)
@@ -88,7 +80,7 @@ def run(case: Case, wrap: Callable[[Any], Any], synchronised: bool) -> dict[str,
     state: dict[str, Any] = get_model_state_dict(model, options=whole)
     state = {key: tensor.clone() for key, tensor in state.items()}
     held = [p.to_local() if hasattr(p, "to_local") else p for p in model.parameters()]
-    set_model_state_dict(model, prepare(case, seed=1).state_dict(), options=whole)
+    set_model_state_dict(model, calm(case, seed=1).state_dict(), options=whole)
     return {
         "losses": losses,
         "state": state,

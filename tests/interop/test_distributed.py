@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from tests.interop.loops import calm
 from tests.interop.networks import CASES, Case, every_case
 from tests.interop.several_processes import (
     BATCH,
@@ -33,7 +34,6 @@ from tests.interop.several_processes import (
     normalise,
     optimizer_of,
     part_of,
-    prepare,
 )
 from torchneupy.distributed import SyncBatchNorm, shard_placement
 from torchneupy.layers import BatchNorm, Input, Linear, Relu, Sigmoid, Softmax, join
@@ -99,7 +99,7 @@ def learn_alone(case: Case, network: Any, n_parts: int) -> list[float]:
 
 
 def learns_what_one_learns(found: Any, case: Case, way: str, synchronised: bool) -> None:
-    network = prepare(case)
+    network = calm(case)
     losses = learn_alone(case, network, 1 if synchronised else SIZE)
     ours = [networks[case.name, way, synchronised] for networks, _ in found]
     for one in ours:
