@@ -625,6 +625,26 @@ def on_meta(variant: Variant) -> None:
 
 
 @law
+def nothing_is_read_on_the_host(variant: Variant) -> None:
+    """No way in, in either mode and with gradients, reads a value on the host, or makes or draws something elsewhere.
+
+    Which on CUDA would have the host wait for the device. On ``meta`` there are no values, so that reading one fails.
+    """
+    example = Example(variant)
+    network, layer = example.network.to("meta"), example.layer
+    inputs = [leaf(x.to("meta")) for x in example.inputs]
+    before = torch.get_rng_state()
+    with Devices() as devices:
+        for training in (True, False):
+            for call in (network.train(training), network.output, layer.output):
+                output = call(*inputs) if call is network else call(*inputs, training=training)
+                if output.requires_grad:
+                    output.sum().backward()
+    assert devices.found <= {"meta"}
+    is_equal(torch.get_rng_state(), before)
+
+
+@law
 def on_cuda(variant: Variant) -> None:
     """On CUDA, outputs and gradients are those of the CPU, and training works."""
     example = Example(variant)
