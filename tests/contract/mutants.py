@@ -268,6 +268,14 @@ MUTANTS = (
         "on_meta",
     ),
     Mutant(
+        "lengths-looked-at-on-any-device",
+        "layers/sequences.py",
+        'lengths.device.type != "cpu" or ',
+        "",
+        CONTRACT,
+        "nothing_is_read_on_the_host",
+    ),
+    Mutant(
         "inputs-in-the-order-of-the-last-connection",
         "layers/draft.py",
         "forward = self.by_layer()\n",
