@@ -58,13 +58,15 @@ def make_dense() -> LayerGraph:
 
 
 def make_convolution(size: tuple[int | None, int | None, int] = (8, 9, 3)) -> LayerGraph:
+    # No bias before BatchNorm, where its gradient is zero but for rounding, of which some optimizers make large steps.
     branch = join(
         Convolution((3, 3, 4), padding="same", bias=None, name="inner"),
         BatchNorm(name="inner-norm"),
+        Convolution((1, 1, 4), name="last"),
     )
     return join(
         Input(size, name="image"),
-        Convolution((3, 3, 4), padding="same", name="first") >> BatchNorm(name="norm") >> Relu(name="relu"),
+        Convolution((3, 3, 4), padding="same", bias=None, name="first") >> BatchNorm(name="norm") >> Relu(name="relu"),
         parallel(Identity(name="skip"), branch),
         Elementwise("add", name="sum"),
         Relu(name="after"),

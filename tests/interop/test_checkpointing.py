@@ -1,0 +1,62 @@
+"""``torch.utils.checkpoint``: parts that are computed again in the backward pass, with the same gradients."""
+
+import pytest
+import torch
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+from torch.testing import assert_close
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
+
+from tests.interop.networks import CASES, Case, equal_states, every_case, gradients
+from torchneupy.layers import LSTM, Convolution, Linear
+
+
+@every_case
+@pytest.mark.parametrize("use_reentrant", [False, True], ids=["not reentrant", "reentrant"])
+def test_a_checkpointed_network_has_the_same_gradients(case, use_reentrant):
+    network, twin = case.network(), case.network()
+    # The reentrant kind gives gradients only where an input asks for them, which indices cannot.
+    inputs = case.inputs()
+    if use_reentrant:
+        if case.n_indices:
+            pytest.skip("indices cannot ask for gradients")
+        inputs = tuple(x.requires_grad_() for x in inputs)
+    torch.manual_seed(0)
+    outputs = checkpoint(network, *inputs, use_reentrant=use_reentrant)
+    case.loss(outputs).backward()
+    torch.manual_seed(0)
+    expected = twin(*case.inputs())
+    case.loss(expected).backward()
+    assert_close(outputs, expected)
+    assert_close(gradients(network), gradients(twin))
+
+
+@every_case
+def test_wrapped_layers_are_the_ones_that_are_checkpointed(case):
+    """In evaluation: computed twice, BatchNorm would learn its statistics twice, as torch's own does."""
+    network, twin = case.network().eval(), case.network().eval()
+    runs = []
+    apply_activation_checkpointing(network, check_fn=lambda layer: isinstance(layer, (Convolution, Linear, LSTM)))
+    wrapped = [child for child in network if hasattr(child, "_checkpoint_wrapped_module")]
+    for child in wrapped:
+        child._checkpoint_wrapped_module.register_forward_pre_hook(lambda layer, inputs: runs.append(layer))
+    outputs = network(*case.inputs())
+    assert_close(outputs, twin(*case.inputs()))
+    assert len(runs) == len(wrapped) > 0
+    case.loss(outputs).backward()
+    case.loss(twin(*case.inputs())).backward()
+    assert len(runs) > len(wrapped)
+    ours = [parameter.grad for parameter in network.parameters()]
+    assert_close(ours, [parameter.grad for parameter in twin.parameters()])
+    equal_states(network, twin)
+
+
+def test_a_chain_is_checkpointed_part_by_part():
+    case: Case = CASES["dense"]
+    network, twin = case.network(), case.network()
+    losses = []
+    for run in (lambda x: checkpoint_sequential(network, 2, x, use_reentrant=False), twin):
+        torch.manual_seed(0)
+        losses.append(case.loss(run(*case.inputs())))
+        losses[-1].backward()
+    assert_close(*losses)
+    assert_close(gradients(network), gradients(twin))

@@ -1,0 +1,117 @@
+"""``torch.func``: other parameters, ensembles as one, Jacobians, gradients of each sample."""
+
+import copy
+
+import pytest
+import torch
+from torch.func import functional_call, grad, jacfwd, jacrev, stack_module_state, vmap
+from torch.testing import assert_close
+
+from tests.interop.networks import CASES, Case, copied_state, equal_states, every_case, gradients, total
+
+pytestmark = pytest.mark.filterwarnings(
+    # What torch says of its own operations under vmap, and of forward-mode derivatives.
+    "ignore:.*There is a performance drop:UserWarning",
+    "ignore:.*torch.jit.script.* is deprecated:DeprecationWarning",
+)
+
+
+def parts(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def detached(network):
+    return {name: parameter.detach() for name, parameter in network.named_parameters()}
+
+
+@every_case
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_network_computes_with_the_state_that_it_is_given(case, training):
+    network, other = case.network(seed=0).train(training), case.network(seed=1).train(training)
+    before, state = copied_state(network), copied_state(other)
+    outputs = []
+    for run in (lambda *x: functional_call(network, state, x), other):
+        torch.manual_seed(0)
+        outputs.append(run(*case.inputs()))
+    assert_close(*outputs)
+    equal_states(network, before)
+    equal_states(state, other)  # the statistics of BatchNorm are learned into the state that was given
+
+
+@every_case
+def test_gradients_of_a_function_of_the_parameters_are_those_of_backward(case):
+    network = case.network().eval()
+    found = grad(lambda parameters: case.loss(functional_call(network, parameters, case.inputs())))(detached(network))
+    case.loss(network(*case.inputs())).backward()
+    assert_close(found, gradients(network))
+
+
+@every_case
+def test_an_ensemble_computes_and_learns_as_one(case):
+    networks = [case.network(seed).eval() for seed in range(3)]
+    parameters, buffers = stack_module_state(networks)
+    skeleton = copy.deepcopy(networks[0]).to("meta")
+    inputs, targets = case.inputs(), case.targets()  # here: vmap would want to know what its draws are to be
+
+    def run(parameters, buffers):
+        return functional_call(skeleton, (parameters, buffers), inputs)
+
+    outputs = vmap(run)(parameters, buffers)
+    found = vmap(grad(lambda *state: case.loss(run(*state), targets)))(parameters, buffers)
+    for index, network in enumerate(networks):
+        assert_close(tuple(each[index] for each in parts(outputs)), parts(network(*inputs)))
+        case.loss(network(*inputs)).backward()
+        assert_close({name: each[index] for name, each in found.items()}, gradients(network))
+
+
+def test_the_members_of_an_ensemble_drop_different_values():
+    case: Case = CASES["dense"]
+    network = case.network()
+    parameters, _ = stack_module_state([network, network])
+    run = vmap(lambda values: functional_call(network, values, case.inputs(batch=50)), randomness="different")
+    assert not torch.equal(*run(parameters))
+
+
+@every_case
+def test_gradients_of_each_sample_are_those_of_a_loop(case):
+    network, inputs = case.network().eval(), case.inputs()
+
+    def loss(parameters, *sample):
+        return total(functional_call(network, parameters, tuple(x[None] for x in sample)))
+
+    found = vmap(grad(loss), in_dims=(None, *[0 for _ in inputs]))(detached(network), *inputs)
+    for index in range(len(inputs[0])):
+        network.zero_grad()
+        total(network(*[x[index : index + 1] for x in inputs])).backward()
+        assert_close({name: each[index] for name, each in found.items()}, gradients(network))
+
+
+@every_case
+@pytest.mark.parametrize("jacobian", [jacrev, jacfwd])
+def test_jacobians_by_the_parameters_are_those_of_backward(case, jacobian):
+    network, inputs = case.network().double().eval(), case.inputs(batch=2, dtype=torch.float64)
+
+    def run(parameters):
+        return parts(functional_call(network, parameters, inputs))
+
+    found = jacobian(run)(detached(network))
+    for index, output in enumerate(parts(network(*inputs))):
+        for place in range(output.numel()):
+            network.zero_grad()
+            output.flatten()[place].backward(retain_graph=True)
+            for name, parameter in network.named_parameters():
+                row = found[index][name].flatten(0, 1)[place]
+                assert_close(row, torch.zeros_like(row) if parameter.grad is None else parameter.grad)
+
+
+@every_case
+def test_jacobians_by_the_inputs_are_those_of_backward(case):
+    if case.n_indices:
+        pytest.skip("indices have no derivatives")
+    network, inputs = case.network().eval(), [x.requires_grad_() for x in case.inputs(batch=2)]
+    places = tuple(range(len(inputs)))
+    found = jacrev(lambda *values: parts(network(*values))[0], argnums=places)(*inputs)
+    output = parts(network(*inputs))[0]
+    for place in range(output.numel()):
+        rows = torch.autograd.grad(output.flatten()[place], inputs, retain_graph=True)
+        assert_close([each.flatten(0, 1)[place] for each in found], list(rows))
