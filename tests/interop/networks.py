@@ -172,9 +172,11 @@ def step(
     return loss.detach()
 
 
-def train(case: Case, network: Any, optimizer: torch.optim.Optimizer, steps: int, batch: int = 4) -> list[float]:
+def train(
+    case: Case, network: Any, optimizer: torch.optim.Optimizer, steps: int, batch: int = 4, **options: Any
+) -> list[float]:
     """Some steps, each with other inputs. Gives their losses."""
-    return [step(case, network, optimizer, batch, seed).item() for seed in range(1, steps + 1)]
+    return [step(case, network, optimizer, batch, seed, **options).item() for seed in range(1, steps + 1)]
 
 
 def tensors_of(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:

@@ -22,13 +22,13 @@ KINDS = {
 @every_case
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["foreach", "fused"])
-def test_foreach_and_fused_learn_what_the_plain_loop_learns(case, kind, way):
+def test_foreach_and_fused_learn_what_the_plain_loop_learns(case, kind, way, device):
     make, options = KINDS[kind]
     states = []
     for how in ({way: True}, {"foreach": False}):
-        network = case.network()
+        network = case.network().to(device)
         torch.manual_seed(0)
-        train(case, network, make(network.parameters(), **options, **how), steps=3)
+        train(case, network, make(network.parameters(), **options, **how), steps=3, device=device)
         states.append(copied_state(network))
     assert_close(*states, rtol=1e-4, atol=1e-5)
 

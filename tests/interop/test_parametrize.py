@@ -1,0 +1,103 @@
+"""``torch.nn.utils.parametrize`` and ``prune``, on every weight of every network at once."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, prune
+from torch.testing import assert_close
+
+from tests.interop.networks import copied_state, equal_states, every_case, step, train
+
+
+class Half(nn.Module):
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        return value / 2
+
+    def right_inverse(self, value: torch.Tensor) -> torch.Tensor:
+        return value * 2
+
+
+def half(layer: nn.Module, name: str) -> None:
+    parametrize.register_parametrization(layer, name, Half())
+
+
+PARAMETRIZATIONS = {"own": half, "weight_norm": parametrizations.weight_norm}
+
+every_parametrization = pytest.mark.parametrize("apply", PARAMETRIZATIONS.values(), ids=PARAMETRIZATIONS)
+
+
+def weights(network):
+    """The layers and names of all weights."""
+    return [(layer, name) for layer in network for name, _ in layer.named_parameters(recurse=False) if "weight" in name]
+
+
+@every_case
+@every_parametrization
+def test_parametrized_weights_compute_learn_and_are_removed(case, apply):
+    network, twin = case.network().eval(), case.network().eval()
+    chosen = weights(network)
+    for layer, name in chosen:
+        apply(layer, name)
+    assert_close(network(*case.inputs()), twin(*case.inputs()))
+    before = copied_state(network)
+    train(case, network.train(), torch.optim.SGD(network.parameters(), lr=0.1), steps=2)
+    assert all(
+        not torch.equal(before[name], parameter)
+        for name, parameter in network.named_parameters()
+        if ".original" in name
+    )
+    again = copy.deepcopy(network).eval()
+    assert_close(again(*case.inputs()), network.eval()(*case.inputs()))
+    outputs = network(*case.inputs())
+    for layer, name in chosen:
+        parametrize.remove_parametrizations(layer, name)
+    assert sorted(network.state_dict()) == sorted(twin.state_dict())
+    assert_close(network(*case.inputs()), outputs)
+
+
+@every_case
+@every_parametrization
+def test_a_parametrized_state_is_loaded(case, apply):
+    network, twin = case.network(seed=0), case.network(seed=1)
+    for each in (network, twin):
+        for layer, name in weights(each):
+            apply(layer, name)
+    twin.load_state_dict(network.state_dict())
+    equal_states(twin, network)
+    assert_close(twin.eval()(*case.inputs()), network.eval()(*case.inputs()))
+
+
+@every_case
+def test_pruned_weights_compute_stay_zero_and_are_made_permanent(case):
+    network = case.network().eval()
+    keys = set(network.state_dict())
+    chosen = weights(network)
+    prune.global_unstructured(chosen, pruning_method=prune.L1Unstructured, amount=0.5)
+    zeros = {(layer, name): getattr(layer, name) == 0 for layer, name in chosen}
+    assert sum(zero.sum().item() for zero in zeros.values()) == round(sum(zero.numel() for zero in zeros.values()) / 2)
+    twin = case.network().eval()
+    with torch.no_grad():
+        for (layer, name), zero in zeros.items():
+            getattr(twin[layer.name], name)[zero] = 0
+    assert_close(network(*case.inputs()), twin(*case.inputs()))
+    step(case, network.train(), torch.optim.SGD(network.parameters(), lr=0.1))
+    outputs = network.eval()(*case.inputs())
+    assert all((getattr(layer, name)[zero] == 0).all() for (layer, name), zero in zeros.items())
+    for layer, name in chosen:
+        prune.remove(layer, name)
+    assert set(network.state_dict()) == keys
+    assert_close(network(*case.inputs()), outputs)
+
+
+@every_case
+def test_the_norm_of_a_spectrally_normalised_weight_is_one(case):
+    network = case.network()
+    for layer, name in weights(network):
+        parametrizations.spectral_norm(layer, name, n_power_iterations=20)
+    train(case, network, torch.optim.SGD(network.parameters(), lr=0.1), steps=2)
+    network.eval()
+    for layer, name in weights(network):
+        weight = getattr(layer, name)
+        assert_close(torch.linalg.matrix_norm(weight.flatten(1), 2), torch.tensor(1.0), rtol=0.05, atol=0)
