@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.interop.loops import calm
@@ -44,7 +44,9 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "FSDP2": fully_shard,
     "FSDP2 with shard_placement": partial(fully_shard, shard_placement_fn=shard_placement),
     "FSDP2 of each layer": shard_each_layer,
+    "FSDP2 in bfloat16": partial(fully_shard, mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16)),
 }
+TOLERANCES = {"FSDP2 in bfloat16": 3e-2}
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:

@@ -507,3 +507,20 @@ def test_traced_and_stored_by_jit(layer: Any, with_gradients: bool) -> None:
         torch.jit.save(traced, file)
     file.seek(0)
     assert_close(torch.jit.load(file)(x[:2]), network(x[:2]))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_statistics_may_be_of_another_type_than_the_parameters(training, with_gradients):
+    """FSDP2 in mixed precision gives the parameters another type, and leaves buffers as they are."""
+    network = (Input(4) >> BatchNorm(running_mean=0.5)).train(training)
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    expected = network.output(x, training=training)
+    network = (Input(4) >> BatchNorm(running_mean=0.5)).train(training)
+    for parameter in network.parameters():
+        parameter.data = parameter.data.bfloat16()
+    with torch.set_grad_enabled(with_gradients):
+        output = network(x.bfloat16())
+    assert output.dtype == torch.bfloat16
+    assert_close(output.float(), expected, rtol=2e-2, atol=2e-2)
+    assert network[1].running_mean.dtype == torch.float32

@@ -88,6 +88,20 @@ def test_kernel_and_loop_agree(
     assert KERNELS[make] not in kernels_of(lambda: twin(*inputs))
 
 
+@both
+@pytest.mark.parametrize("with_lengths", [False, True])
+def test_states_take_the_type_of_the_weights(make: Any, with_lengths: bool, by_loop: Callable[[Any], Any]) -> None:
+    """FSDP2 in mixed precision gives the parameters another type, and leaves buffers as they are."""
+    layer = make(3)
+    network = parallel(Input((None, 4)), Input(())) >> layer if with_lengths else Input((None, 4)) >> layer
+    for parameter in network.parameters():
+        parameter.data = parameter.data.bfloat16()
+    x, lengths = normal(2, 5, 4, dtype=torch.bfloat16), torch.tensor([0, 3])
+    output = network(*([x, lengths] if with_lengths else [x]))
+    assert output.dtype == by_loop(network)(*([x, lengths] if with_lengths else [x])).dtype == torch.bfloat16
+    assert layer.hidden_init.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     "layer",
     [

@@ -45,6 +45,7 @@ class BaseRNNLayer(BaseLayer):
     only_return_final = Property(expected_type=bool, fixed=True)
 
     input_weights: Any
+    hidden_weights: Any
     hidden_init: Any
     backwards: Any
     takes_indices = (1,)  # lengths, if there are any
@@ -95,6 +96,13 @@ class BaseRNNLayer(BaseLayer):
     def scan(self, input: Any) -> tuple[Any, Any]:
         """The states after each step, ``(batch, steps, n_units)``, and after the last, ``(batch, n_units)``."""
         return self._run_kernel(input) if self._fits_kernel(input) else self._loop(input)
+
+    def begin(self, state: Any, input: Any) -> Any:
+        """A state before the first step, ``(1, n_units)``, for each sequence, and of the weights' type.
+
+        FSDP2 in mixed precision gives parameters another type, and leaves buffers as they are.
+        """
+        return state.to(self.hidden_weights.dtype).expand(input.shape[0], -1)
 
     def _fits_kernel(self, input: Any) -> bool:
         """Whether a kernel of torch's computes what the options ask for."""

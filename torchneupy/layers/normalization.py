@@ -229,7 +229,9 @@ class BatchNorm(Identity):
         if not keeps_them and input.dtype == scale.dtype in PRECISE and input.is_contiguous():
             return torch.addcmul(self.beta - mean * scale, input, scale)
         arrangement, variance = self._arrangement, torch.ones_like(mean)
-        statistics = (scale.flatten(), self.beta.flatten(), mean.flatten(), variance.flatten())
+        # FSDP2 in mixed precision gives parameters another type than buffers have; the kernel wants one.
+        offset = self.beta.flatten().to(scale.dtype)
+        statistics = (scale.flatten(), offset, mean.flatten(), variance.flatten())
         output, _, _ = torch.native_batch_norm(arrangement.apply(input), *statistics, False, 0.0, 0.0)
         return arrangement.undo(output, input)
 

@@ -195,9 +195,8 @@ class LSTM(BaseRNNLayer):
         return not trains and suits_kernels(input.shape[1])
 
     def _run_kernel(self, input: Any) -> tuple[Any, Any]:
-        biases, batch = self.biases, input.shape[0]
-        hidden = self.hidden_init.expand(batch, -1)[None].contiguous()
-        cell = self.cell_init.expand(batch, -1)[None].contiguous()
+        biases = self.biases
+        hidden, cell = (self.begin(state, input)[None].contiguous() for state in (self.hidden_init, self.cell_init))
         # Contiguous, because the kernel's gradient takes half as long again with transposed ones.
         weights = [self.input_weights.T.contiguous(), self.hidden_weights.T.contiguous()]
         states, final, _ = torch.lstm(
@@ -207,7 +206,7 @@ class LSTM(BaseRNNLayer):
 
     def _loop(self, input: Any) -> tuple[Any, Any]:
         clipping, peepholes = self.gradient_clipping, self.peepholes
-        hidden, cell = self.hidden_init.expand(input.shape[0], -1), self.cell_init.expand(input.shape[0], -1)
+        hidden, cell = self.begin(self.hidden_init, input), self.begin(self.cell_init, input)
         hidden_weights = self.hidden_weights
         states = []
         for step in (input @ self.input_weights + self.biases).unbind(1):
@@ -368,7 +367,7 @@ class GRU(BaseRNNLayer):
 
     def _run_kernel(self, input: Any) -> tuple[Any, Any]:
         weights = [as_kernel_has_it(one) for one in (self.input_weights, self.hidden_weights, self.biases)]
-        hidden = self.hidden_init.expand(input.shape[0], -1)[None].contiguous()
+        hidden = self.begin(self.hidden_init, input)[None].contiguous()
         states, final = torch.gru(
             input, hidden, [*weights, torch.zeros_like(weights[2])], True, 1, 0.0, False, False, True
         )
@@ -376,7 +375,7 @@ class GRU(BaseRNNLayer):
 
     def _loop(self, input: Any) -> tuple[Any, Any]:
         clipping, hidden_weights = self.gradient_clipping, self.hidden_weights
-        hidden = self.hidden_init.expand(input.shape[0], -1)
+        hidden = self.begin(self.hidden_init, input)
         states = []
         for step in clip_gradient(input @ self.input_weights + self.biases, clipping).unbind(1):
             reset, update, entering = step.chunk(3, dim=1)

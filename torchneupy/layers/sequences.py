@@ -31,7 +31,7 @@ def final_state(states: Any, lengths: Any, initial: Any) -> Any:
     if states.shape[1] == 0:
         return initial.expand(states.shape[0], -1)
     last = take_steps(states, (lengths - 1).clamp(min=0)[:, None])[:, 0]
-    return torch.where(lengths[:, None] > 0, last, initial)
+    return torch.where(lengths[:, None] > 0, last, initial.to(last.dtype))
 
 
 def keep_steps(states: Any, lengths: Any) -> Any:
