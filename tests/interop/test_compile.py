@@ -64,6 +64,7 @@ def test_a_network_is_compiled_once_and_computes_the_same(case, training, dynami
     assert counter.frame_count == n_graphs <= 2
 
 
+@pytest.mark.full
 def test_images_of_other_sizes_are_not_compiled_again():
     network = make_convolution((None, None, 3))
     compiled: Any = torch.compile(network, fullgraph=True, backend="aot_eager", dynamic=True)

@@ -39,6 +39,9 @@ class BatchNorm(Identity):
     and each call moves the running statistics by the share ``alpha`` towards :math:`\mu` and :math:`1 / \sqrt{\sigma^2
     + \epsilon}`. In evaluation mode :math:`y = \gamma (x - running\_mean) \cdot running\_inv\_std + \beta`.
 
+    ``update_bn`` of ``torch.optim.swa_utils`` looks for torch's own classes only. With averaged parameters, average the
+    statistics too, by ``AveragedModel(network, use_buffers=True)``, or call the averaged network in training mode.
+
     Shapes: input and output have the same shape, of at least two dimensions; the variables have as many dimensions,
     with the size 1 at the axes.
 
