@@ -13,6 +13,8 @@ import pytest
 from tests import readme_commands
 from torchneupy.__main__ import main
 
+ROOT = readme_commands.README.parent
+
 BLOCK = """.. code-block:: bash
    :name: {name}
 
@@ -77,6 +79,17 @@ def test_what_is_shown_of_the_command_line(tmp_path, monkeypatch, capsys):
             assert command.startswith("python -m torchneupy ")
             assert main(shlex.split(command)[3:]) == 0
             assert capsys.readouterr() == (f"{output}\n", "")
+
+
+def test_rows_of_works_with_name_tests_and_the_versions_that_ran():
+    text = readme_commands.README.read_text(encoding="utf-8").partition("\nWorks with\n")[2]
+    rows = re.findall(r"   \* - (.*)\n     - (.*)\n     - (.*)\n", text.partition("\nCUDA has")[0])[1:]
+    constraints = (ROOT / "tests/constraints.txt").read_text(encoding="utf-8").split()
+    listed = []
+    for _, version, tests in rows:
+        assert version.replace(" ", "==") in constraints
+        listed += re.findall("`(test_[a-z_]+.py)`", tests)
+    assert sorted([*listed, "test_cuda.py"]) == sorted(path.name for path in (ROOT / "tests/interop").glob("test_*.py"))
 
 
 def test_torch_is_pinned_and_every_pin_is_exact():
