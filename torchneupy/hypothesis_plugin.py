@@ -1,0 +1,37 @@
+"""What hypothesis runs when it is imported, so that its ``from_type`` knows layers, networks and shapes.
+
+Nothing is imported here: where torchneupy is installed, that would burden every program that uses hypothesis.
+
+>>> from hypothesis import find, strategies as st
+>>> from torchneupy.core.shape import TensorShape
+>>> register()
+>>> find(st.from_type(TensorShape), lambda shape: shape.ndims == 2)
+TensorShape([1, 1])
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis.strategies import SearchStrategy
+from hypothesis.strategies._internal import types
+
+__all__ = ["register", "strategy_for"]
+
+
+def strategy_for(thing: Any) -> SearchStrategy[Any] | None:
+    """The strategy for a class of torchneupy; None for anything else."""
+    if not str(getattr(thing, "__module__", "")).startswith("torchneupy."):
+        return None
+    from torchneupy.testing.types import STRATEGIES
+
+    make = STRATEGIES.get(thing)
+    return None if make is None else make()
+
+
+def register() -> None:
+    """Let hypothesis ask ``strategy_for`` where torchneupy is imported."""
+    # Hypothesis's own way to know numpy's and pandas's types. What it offers for others, register_type_strategy, takes
+    # the class itself, for which torch would have to be imported.
+    lookup: dict[str, Any] = getattr(types, "_global_extra_lookup", {})
+    lookup["torchneupy"] = strategy_for

@@ -1,0 +1,210 @@
+"""Checks of whole layers and networks, part by part."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import Any, Self
+
+from torch import nn
+
+from torchneupy.core.shape import TensorShape
+from torchneupy.layers import LayerGraph
+from torchneupy.testing.parts import PARTS
+from torchneupy.testing.randomness import seeded
+from torchneupy.testing.subject import Subject, connect
+
+__all__ = ["check_layer", "check_network"]
+
+
+def fail_if_unknown(skip: Collection[str]) -> None:
+    unknown = [name for name in skip if name not in PARTS]
+    if isinstance(skip, str) or unknown:
+        raise ValueError(f"`skip` should hold names of parts, got {skip!r}. Parts: {', '.join(PARTS)}")
+
+
+class Trial:
+    """Keeps the error that is raised within it: what is checked may fail in any way."""
+
+    error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self.error = error if isinstance(error, Exception) else None
+        return self.error is not None
+
+
+def run_parts(subject: Subject, names: Collection[str], described: str) -> None:
+    """Ask all parts, and tell of all that are broken.
+
+    Raises
+    ------
+    AssertionError
+        If one is broken.
+    """
+    broken: dict[str, Exception] = {}
+    for name in names:
+        with seeded(subject.seed), Trial() as trial:
+            PARTS[name].check(Subject(subject.make, subject.seed, subject.is_layer))
+        if trial.error is not None:
+            broken[name] = trial.error
+    if broken:
+        texts = [f"{name}: {describe(error)}\n    To mend it: {PARTS[name].remedy}" for name, error in broken.items()]
+        raise AssertionError(
+            f"{described} breaks {len(broken)} of {len(names)} parts of the contract.\n\n"
+            + "\n\n".join(texts)
+            + f"\n\nWhat is meant to be so is skipped by skip={list(broken)}."
+        ) from next(iter(broken.values()))
+
+
+def describe(error: Exception) -> str:
+    """An error in a few lines."""
+    kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return "\n    ".join([kind + (lines[0] if lines else "no message"), *lines[1:8]])
+
+
+def check_layer(
+    layer_factory: Callable[[], nn.Module],
+    input_shape: Any,
+    *,
+    skip: Collection[str] = (),
+    seed: int = 0,
+) -> None:
+    """Check that a layer keeps the contract that every layer of the library keeps.
+
+    All parts are asked, and those that are broken are told of together, each with what was found and how to mend it:
+
+    - ``shape``: the declared shape is that of the output, for any batch, in both modes
+    - ``unknown_sizes``: with some sizes unknown, the declared shape agrees with that for known ones
+    - ``modes``: calling in a mode gives what ``output`` gives with that flag
+    - ``evaluation``: in evaluation mode nothing is random, and nothing changes
+    - ``inputs``: inputs and parameters stay as they are
+    - ``gradients``: they are those of finite differences (``gradcheck``), and reach every parameter
+    - ``state_dict``: a new layer that gets the state computes the same
+    - ``deepcopy``: a copy computes the same, and shares nothing
+    - ``pickle``: it can be pickled
+    - ``dtypes``: after ``.to(dtype)`` everything is computed in that type (float64, bfloat16)
+    - ``moves``: all tensors go where ``.to(device)`` takes the layer
+    - ``meta``: on ``meta`` shapes come out right, and no tensor is made elsewhere
+    - ``cuda``: on CUDA, where there is one, outputs are those of the CPU
+    - ``compile``: ``torch.compile(fullgraph=True)`` gives the same outputs and gradients, for any batch
+    - ``export``: ``torch.export`` with the batch left open gives the same outputs
+
+    Parameters
+    ----------
+    layer_factory : callable
+        Makes a new layer, the same at each call but for random initial values: a class, or a function without
+        arguments. The layer may be any ``nn.Module``.
+    input_shape : int, tuple, TensorShape, or list of them
+        Shape of one sample, as for ``Input``; a list is for several inputs. Sizes that are None may be any.
+    skip : collection of str
+        Names of parts that are not asked. Defaults to ``()``.
+    seed : int
+        For initial values and inputs. Defaults to ``0``.
+
+    Raises
+    ------
+    AssertionError
+        If a part is broken, or the layer cannot be connected to such inputs.
+    ValueError
+        If there is no part of a name in ``skip``.
+    TypeError
+        If the factory gives no new module at each call.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torchneupy.layers import BaseLayer
+    >>> from torchneupy.testing import check_layer
+    >>> class Halves(BaseLayer):
+    ...     def get_output_shape(self, input_shape):
+    ...         return input_shape
+    ...     def output(self, x):
+    ...         return x[:, ::2]
+    >>> check_layer(Halves, input_shape=6, skip=["pickle"])
+    Traceback (most recent call last):
+        ...
+    AssertionError: Halves(name='halves-1') breaks 1 of 14 parts of the contract.
+    <BLANKLINE>
+    shape: Declared is (1, 6), but (1, 3) comes out for inputs of the shape (1, 6), in evaluation mode
+        To mend it: Let `get_output_shape` give the shape of what `output` returns, the batch first.
+    <BLANKLINE>
+    What is meant to be so is skipped by skip=['shape'].
+    """
+    fail_if_unknown(skip)
+    shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+    layer = fail_unless_new(layer_factory)
+    described = repr(layer)
+    try:
+        subject = Subject(lambda: connect(layer_factory(), shapes), seed, is_layer=True)
+        subject.network.create_variables()
+    except Exception as error:
+        listed = ", ".join(str(TensorShape(shape)) for shape in shapes)
+        raise AssertionError(
+            f"{described} cannot be connected to inputs of the shape {listed}: {describe(error)}"
+        ) from error
+    run_parts(subject, [name for name in PARTS if name not in skip], described)
+
+
+def fail_unless_new(layer_factory: Callable[[], nn.Module]) -> nn.Module:
+    """What a factory makes.
+
+    Raises
+    ------
+    TypeError
+        If it makes no module, or no new one.
+    """
+    if isinstance(layer_factory, nn.Module):
+        raise TypeError(f"Expected a function that makes a layer, got a layer; write lambda: {layer_factory!r}")
+    layer, other = layer_factory(), layer_factory()
+    if not isinstance(layer, nn.Module):
+        raise TypeError(f"Expected a function that makes a layer, got one that gives {layer!r}")
+    if layer is other:
+        raise TypeError(f"Expected a function that makes a new layer at each call, got one that gives one, {layer!r}")
+    return layer
+
+
+def check_network(network: LayerGraph, *, skip: Collection[str] = (), seed: int = 0) -> None:
+    """Check that a network keeps the contract of layers, as far as one can ask it of a copy of the network.
+
+    The network itself is not changed. The parts are those of :func:`check_layer`, without ``meta``, for which it would
+    have to be made anew.
+
+    Parameters
+    ----------
+    network : LayerGraph
+        One whose variables exist.
+    skip : collection of str
+        Names of parts that are not asked. Defaults to ``()``.
+    seed : int
+        For the inputs. Defaults to ``0``.
+
+    Raises
+    ------
+    AssertionError
+        If a part is broken.
+    ValueError
+        If there is no part of a name in ``skip``, or the shape of an input is not known.
+    WeightInitializationError
+        If layers have no variables yet.
+
+    Examples
+    --------
+    >>> from torchneupy.layers import *
+    >>> from torchneupy.testing import check_network
+    >>> check_network(Input(4) >> Tanh(5) >> Dropout(0.5) >> Softmax(3), skip=["compile", "export"])
+    """
+    fail_if_unknown(skip)
+    network.create_variables()
+    for layer, shape in zip(network.input_layers, network.input_shapes, strict=True):
+        if shape.ndims is None:
+            raise ValueError(f"Nothing is known of the shape for `{layer.name}`: put an Input before it. {network}")
+    pattern = copy.deepcopy(network).float().cpu()
+    names = [name for name, part in PARTS.items() if name not in skip and not part.layers_only]
+    run_parts(Subject(lambda: copy.deepcopy(pattern), seed), names, repr(network))

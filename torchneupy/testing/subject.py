@@ -1,0 +1,141 @@
+"""A network at work, as the checks need it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchneupy.core.shape import Dimension, TensorShape
+from torchneupy.layers import Input, LayerGraph, join, parallel
+from torchneupy.testing.inputs import largest_index
+from torchneupy.testing.randomness import seeded
+
+__all__ = ["Subject", "as_tuple", "call", "connect", "copied_state", "declared_shapes", "named_tensors"]
+
+#: What stands for sizes that may be any, twice, by axis; different from each other, so that none is taken for another.
+OPEN_SIZES = ((5, 6, 7), (9, 8, 10))
+
+
+def connect(layer: Any, shapes: Sequence[Any]) -> LayerGraph:
+    """A layer behind an Input for each shape of a sample."""
+    return join(parallel(*map(Input, shapes)), layer)
+
+
+def as_tuple(outputs: Any) -> tuple[Any, ...]:
+    """Outputs one by one, be it one or several."""
+    return tuple(outputs) if isinstance(outputs, (tuple, list)) else (outputs,)
+
+
+def copied_state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """A state_dict of its own memory."""
+    return {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+def perturb(module: nn.Module, seed: int) -> None:
+    """Move all that is trained a little, so that no two values are equal."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.is_floating_point():
+                parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter), alpha=0.1)
+
+
+class Subject:
+    """What is checked: a network, how another one like it is made, and inputs for it.
+
+    Parameters
+    ----------
+    make : callable
+        Gives a new network.
+    seed : int
+        For initial values and inputs.
+    is_layer : bool
+        Whether a layer is checked, which is the network's last.
+
+    Attributes
+    ----------
+    network : LayerGraph
+        On the CPU and of float32.
+    inputs : tuple of Tensor
+    """
+
+    def __init__(self, make: Callable[[], LayerGraph], seed: int = 0, is_layer: bool = False) -> None:
+        self.make = make
+        self.seed = seed
+        self.is_layer = is_layer
+        self.network = self.again()
+        self.shapes = [tuple(shape[1:]) for shape in self.network.input_shapes]
+        self.inputs = self.draw(batch=3)
+
+    def fresh(self, seed: int) -> LayerGraph:
+        with seeded(seed):
+            return self.make()
+
+    def again(self) -> LayerGraph:
+        """The same network anew, with the same values."""
+        network = self.fresh(self.seed)
+        perturb(network, self.seed)
+        return network
+
+    @property
+    def checked(self) -> Any:
+        """The layer, or the network."""
+        return self.network.output_layers[0] if self.is_layer else self.network
+
+    def sizes(self, trial: int = 0) -> list[tuple[int, ...]]:
+        """The sizes of a sample for each input; those that may be any differ from one trial to the other."""
+        stand_ins = OPEN_SIZES[trial]
+        return [
+            tuple(stand_ins[axis % 3] if size is None else size for axis, size in enumerate(shape))
+            for shape in self.shapes
+        ]
+
+    @property
+    def trials(self) -> range:
+        """Numbers for ``sizes`` that give different ones."""
+        return range(2 if any(None in shape for shape in self.shapes) else 1)
+
+    def draw(self, batch: int, trial: int = 0) -> tuple[torch.Tensor, ...]:
+        """Inputs: numbers with a normal distribution, or whole ones where a layer takes indices."""
+        generator = torch.Generator().manual_seed(self.seed + batch)
+        sizes = dict(zip(self.network.input_layers, self.sizes(trial), strict=True))
+        found = []
+        for layer, each in sizes.items():
+            largest = largest_index(self.network, layer, sizes)
+            if largest is None:
+                found.append(torch.randn((batch, *each), generator=generator))
+            else:
+                found.append(torch.randint(largest + 1, (batch, *each), generator=generator))
+        return tuple(found)
+
+    def run(
+        self, network: Any = None, inputs: Sequence[torch.Tensor] | None = None, training: bool = False, seed: int = 0
+    ) -> tuple[Any, ...]:
+        """Outputs of a call in a mode, for copies of the inputs; the network stays in that mode."""
+        fed = [x.clone() for x in (self.inputs if inputs is None else inputs)]
+        return call((self.network if network is None else network).train(training), fed, seed)
+
+
+def call(
+    function: Callable[..., Any], inputs: Sequence[torch.Tensor], seed: int = 0, **options: Any
+) -> tuple[Any, ...]:
+    """Outputs of a function, with random numbers from a seed."""
+    with seeded(seed):
+        return as_tuple(function(*inputs, **options))
+
+
+def declared_shapes(checked: Any, input_shapes: Sequence[Sequence[Dimension] | None]) -> tuple[TensorShape, ...]:
+    """The output shapes that a layer or network declares, one by one, for shapes with the batch."""
+    found = checked.get_output_shape(*map(TensorShape, input_shapes))
+    return tuple(map(TensorShape, found)) if isinstance(found, list) else (TensorShape(found),)
+
+
+def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors that are attributes of a module or its parts, but neither parameters nor buffers."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if isinstance(value, torch.Tensor):
+                yield f"{path}.{name}".lstrip("."), value

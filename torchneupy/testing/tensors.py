@@ -1,0 +1,90 @@
+"""Strategies for tensors: their values are drawn, so that failures reproduce and shrink."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as numpy_strategies
+
+from torchneupy.core.shape import ShapeLike
+from torchneupy.testing.shapes import known_sizes
+
+__all__ = ["tensors"]
+
+# What numpy has no type for is drawn in this one, which has all its values or more.
+DRAWN_AS: dict[torch.dtype, Any] = {torch.bfloat16: np.float32}
+
+
+def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
+    return np.dtype(DRAWN_AS.get(dtype) or torch.empty(0, dtype=dtype).numpy().dtype)
+
+
+def moderate(dtype: torch.dtype, largest: float) -> st.SearchStrategy[Any]:
+    """Values that are no cause of trouble by themselves: none is infinite, close to zero but not zero, or no number."""
+    drawn = numpy_dtype(dtype)
+    if dtype is torch.bool:
+        return numpy_strategies.from_dtype(drawn)
+    if not (dtype.is_floating_point or dtype.is_complex):
+        least = max(-int(largest), torch.iinfo(dtype).min)
+        return numpy_strategies.from_dtype(drawn, min_value=least, max_value=int(largest))
+    # Steps of an eighth are exact in every type.
+    steps = st.integers(round(-8 * largest), round(8 * largest)).map(lambda step: step / 8)
+    return st.builds(complex, steps, steps) if dtype.is_complex else steps
+
+
+def tensors(
+    shape: ShapeLike | st.SearchStrategy[Any],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    *,
+    elements: st.SearchStrategy[Any] | None = None,
+    largest: float = 4,
+    requires_grad: bool = False,
+) -> st.SearchStrategy[torch.Tensor]:
+    """Tensors of a shape, with drawn values.
+
+    Parameters
+    ----------
+    shape : TensorShape, tuple of int, int, or a strategy for them
+        All its sizes are known.
+    dtype : torch.dtype
+        Defaults to ``torch.float32``.
+    device : torch.device or str
+        Where the tensor is put. Defaults to ``"cpu"``.
+    elements : strategy or None
+        For the values. Defaults to ``None``, which draws multiples of 1/8, or whole numbers, up to ``largest``.
+    largest : float
+        The largest absolute value without ``elements``. Defaults to ``4``.
+    requires_grad : bool
+        Defaults to ``False``.
+
+    Returns
+    -------
+    strategy of Tensor
+        Shrinks towards small shapes, and towards zeros.
+
+    Raises
+    ------
+    ValueError
+        If a size of the shape is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from hypothesis import given
+    >>> @given(tensors((3, 4)))
+    ... def test_relu_is_never_negative(x):
+    ...     assert (torch.relu(x) >= 0).all()
+    >>> test_relu_is_never_negative()
+    """
+    if isinstance(shape, st.SearchStrategy):
+        return shape.flatmap(
+            lambda drawn: tensors(drawn, dtype, device, elements=elements, largest=largest, requires_grad=requires_grad)
+        )
+    sizes = known_sizes(shape, "tensors()")
+    values = moderate(dtype, largest) if elements is None else elements
+    arrays = numpy_strategies.arrays(numpy_dtype(dtype), sizes, elements=values)
+    return arrays.map(lambda array: torch.tensor(array, dtype=dtype, device=device, requires_grad=requires_grad))
