@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import Phase, find, given, settings
@@ -440,7 +438,6 @@ def test_hypothesis_seeds_torch():
     draws()
     assert len(seen) == 1
     assert torch.equal(torch.get_rng_state(), before)
-    assert random.random() != np.random.random()
 
 
 # By type
