@@ -194,3 +194,32 @@ def test_a_function_that_looks_at_axes_gets_them_as_they_are():
     ):
         compiled: Any = torch.compile(network, backend="eager", fullgraph=True)
         assert_close(compiled(x), network(x))
+
+
+@every_layer
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated")
+def test_traced_by_jit(make):
+    network = (Input((None, None, 3)) >> make()).eval()
+    traced = torch.jit.trace(network, images()[0])
+    for x in images():
+        assert_close(traced(x), network(x))
+
+
+@pytest.mark.parametrize("n_layers", [1, 12])
+def test_a_break_in_the_graph_costs_as_much_whatever_the_number_of_layers(n_layers):
+    """And not a graph for each layer, of which torch would compile no more than eight."""
+    network = join(Input((8, 8, 4)), parallel(Relu(), Tanh()), Elementwise(), *[Relu() for _ in range(n_layers)])
+    network.layers[2].register_forward_hook(lambda *args: torch._dynamo.graph_break())
+    counter: Any = CompileCounterWithBackend("eager")
+    x = torch.randn(2, 8, 8, 4)
+    compiled = torch.compile(network, backend=counter)
+    assert_close(compiled(x), network(x))
+    assert counter.frame_count <= 5
+
+
+def test_output_of_a_wrong_shape_is_refused_as_well():
+    network = convolutions((8, 11, 3))
+    compiled: Any = torch.compile(network.output, backend="eager")
+    assert_close(compiled(torch.ones(2, 8, 11, 3)), network.output(torch.ones(2, 8, 11, 3)))
+    with pytest.raises(ValueError, match="Cannot feed value of shape"):
+        compiled(torch.ones(2, 9, 11, 3))

@@ -12,7 +12,7 @@ from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import WeightInitializationError
 from torchneupy.layers.axes import kept_alone
 from torchneupy.layers.images import ImageLayer, as_image_shape, same_margins
-from torchneupy.layers.tracing import is_open
+from torchneupy.layers.tracing import is_open, is_recorded
 
 __all__ = ["Convolution", "Deconvolution", "PaddingProperty", "Spatial2DProperty"]
 
@@ -183,7 +183,7 @@ class Convolution(ImageLayer):
     def _as_kernel(self, weight: Any) -> Any:
         """The weight in torch's order of the axes."""
         rows, columns, _, n_last = weight.shape
-        if n_last > 1 and weight.numel() < LARGE:
+        if not is_recorded() and n_last > 1 and weight.numel() < LARGE:
             return weight.permute(3, 2, 0, 1)
         # Torch's kernels want the weight in `channels_last`, too, and make it so where it is not. For large ones that
         # is worth doing here: as a matrix it is transposed several times faster. And where the last axis has one

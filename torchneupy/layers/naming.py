@@ -126,7 +126,8 @@ def new_name(pattern: str) -> str:
 # fmt: off
 RESERVED_KEYS = frozenset((
     "T_destination", "add_module", "apply", "backward_graph", "bfloat16", "buffers", "call_super_init", "children",
-    "compile", "cpu", "create_variables", "cuda", "double", "dump_patches", "end", "eval", "extra_repr", "float",
+    "compile", "cpu", "create_variables", "cuda", "double", "dump_patches", "dynamic_shapes", "end", "eval",
+    "extra_repr", "float",
     "forward", "forward_graph", "get_buffer", "get_extra_state", "get_output_shape", "get_parameter", "get_params",
     "get_submodule", "half", "input_layers", "input_shape", "input_shapes", "inputs", "ipu", "is_built",
     "is_sequential", "layer", "layer_names_only", "layers", "load_state_dict", "modules", "mtia", "n_parameters",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -13,7 +13,6 @@ from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import reports, topology
 from torchneupy.layers.adapters import as_layer, infer_module_shape
-from torchneupy.layers.axes import given, kept
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.description import describe_graph, make_one_if_possible
 from torchneupy.layers.draft import Draft
@@ -269,17 +268,7 @@ class LayerGraph(BaseGraph, Structure):
                 return child(*found)
             return child.forward(*found)
 
-        return self._walk(inputs, step)
-
-    def _walk(self, inputs: tuple[Any, ...], step: Callable[..., Any]) -> Any:
-        """Take inputs through the layers by ``step``, and give what comes out of the network."""
-        values = {key: inputs[index] for index, key in enumerate(self._inputs)}
-        if is_compiled():
-            values = {key: kept(value) for key, value in values.items()}
-            outputs = walk(self, values, lambda key, *found: kept(step(key, *map(given, found))))
-            outputs = [given(value) for value in outputs]
-        else:
-            outputs = walk(self, values, step)
+        outputs = walk(self, {key: inputs[index] for index, key in enumerate(self._inputs)}, step)
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def output(self, *inputs: Any, training: bool = False, **kwargs: Any) -> Any:
@@ -302,7 +291,10 @@ class LayerGraph(BaseGraph, Structure):
         """
         if type(inputs) is tuple and not torch.compiler.is_compiling():
             inputs = prepare(self, inputs)
-
+        elif type(inputs) is tuple:
+            self._fail_unless_one_each(len(inputs))
+            if is_compiled():
+                fail_unless_they_fit(self, inputs)
         self._fail_if_empty()
 
         def step(key: str, *found: Any) -> Any:
@@ -316,7 +308,8 @@ class LayerGraph(BaseGraph, Structure):
                 return child.output(*found, training=training, **kwargs)
             return child.output(*found, **kwargs)
 
-        return self._walk(inputs, step)
+        outputs = walk(self, {key: inputs[index] for index, key in enumerate(self._inputs)}, step)
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
     def predict(self, *inputs: Any, batch_size: int | None = None, verbose: bool = True, **kwargs: Any) -> Any:
         """Outputs for many samples, in evaluation mode and without gradients.

@@ -163,7 +163,7 @@ def show(network: Structure, filepath: str | os.PathLike[str] | None = None, vie
         ) from error
     except graphviz.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip()
-        raise RuntimeError(f"Graphviz' program `dot` cannot draw the network: {reason}") from error
+        raise RuntimeError(f"Graphviz' program `dot` cannot draw the network: {reason or error}") from error
     target.write_bytes(picture)
     if view:
         graphviz.view(target)

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 
+from torchneupy.layers.axes import given, kept
 from torchneupy.layers.base import BaseLayer
 from torchneupy.layers.structure import Structure
+from torchneupy.layers.tracing import is_compiled
 
 __all__ = ["has_its_own_call", "is_traced", "nobody_watches_calls", "run_chain", "walk"]
 
@@ -34,18 +36,28 @@ def walk(network: Structure, values: dict[str, Any], step: Callable[..., Any]) -
         The values of the output layers.
     """
     key, found = "", list(values.values())
+    compiled = is_compiled()
+    if compiled:
+        values = {key: kept(value) for key, value in values.items()}
     try:
         for key in network._chain:
             found = [step(key, *found)]
         for key, sources, unused in network._plan:
             found = [values[source] for source in sources]
-            values[key] = step(key, *found)
+            if compiled:
+                # By map, as a comprehension would be compiled anew for each key where a graph has to be broken.
+                found = list(map(given, found))
+            value = step(key, *found)
+            values[key] = kept(value) if compiled else value
             for source in unused:
                 del values[source]
     except Exception as error:
         explain(network, error, key, found)
         raise
-    return found if network._chain else [values[key] for key in network._outputs]
+    if network._chain:
+        return found
+    outputs = [values[key] for key in network._outputs]
+    return list(map(given, outputs)) if compiled else outputs
 
 
 def explain(network: Structure, error: Exception, key: str, inputs: Sequence[Any]) -> None:

@@ -24,6 +24,8 @@ def is_compiled() -> bool:
 
 def is_open(size: Any) -> bool:
     """Whether a compiler leaves a size open, so that what asks for its value is compiled anew for each answer."""
+    if isinstance(size, torch.Tensor):
+        return True  # as which torch.jit records sizes
     if type(size) is int and not torch.compiler.is_compiling():
         return False
     # Here and not above: it is slow to import, and there already where something is compiled.
