@@ -21,6 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from tests.storage import mutations, recorded
+from tests.storage.recorded import LOADERS, SAVERS
 from tests.storage.test_atomic import Steps, in_a_child
 from tests.storage.test_recorded_files import FILES, assert_computes, assert_is_recorded
 from torchneupy import layers, storage
@@ -206,6 +207,53 @@ def test_keys_and_layers(keys):
     found = [int(p["value"][0]) for layer in described for p in layer["parameters"].values()]
     assert sorted(found) == list(range(len(keys)))
     assert len(layers_to_keys(described)) == len(keys)
+
+
+@pytest.mark.parametrize("source", LAYERED)
+def test_automatic_names_are_numbered_as_in_a_network(source, tmp_path):
+    made = [join(Input(4), Relu(5), Tanh(), Relu(5, name="given"), Relu(3), Tanh(2)) for _ in range(2)][1]
+    SAVERS[source](made, tmp_path / f"network{source}")
+    storage.convert(tmp_path / f"network{source}", tmp_path / "network.pt")
+    state = torch.load(tmp_path / "network.pt")
+    assert state.keys() == made.state_dict().keys()
+    join(Input(4), Relu(5), Tanh(), Relu(5, name="given"), Relu(3), Tanh(2)).load_state_dict(state)
+
+
+@pytest.mark.parametrize("target", LAYERED)
+@pytest.mark.parametrize("save", [safetensors.torch.save_file, torch.save])
+def test_what_was_made_of_keys_is_not_loaded_by_an_order_that_it_may_not_have(save, target, tmp_path):
+    def make():
+        return join(Input(5), *[Relu(5) for _ in range(12)])
+
+    state = dict(sorted(make().state_dict().items()))  # relu-1, relu-10, relu-11, relu-12, relu-2, ...
+    source, path = tmp_path / ("a.pt" if save is torch.save else "a.safetensors"), tmp_path / f"b{target}"
+    save(state, source)
+    storage.convert(source, path)
+    network, load = make(), LOADERS[target]
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(storage.ParameterLoaderError, match="made of a state dict, whose keys may have any"):
+        load(network, path)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    load(network, path, load_by="order")
+    named = join(Input(5), *[Relu(5, name=f"relu-{number}") for number in range(1, 13)])
+    load(named, path)
+    assert all(torch.equal(state[key], value) for key, value in named.state_dict().items())
+
+
+@pytest.mark.parametrize("target", [".hdf5", ".safetensors"])
+def test_names_that_utf8_does_not_know(target, tmp_path):
+    source = tmp_path / "a.json"
+    source.write_text(json.dumps({"layers": [{"name": "\ud800x", "parameters": {"bias": {"value": [1.0]}}}]}))
+    with pytest.raises(ValueError, match=r"a\.json: (HDF5|safetensors) files cannot hold the text .*ud800'$"):
+        storage.convert(source, tmp_path / f"b{target}")
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_whole_numbers_that_only_uint64_holds(tmp_path):
+    source = tmp_path / "a.json"
+    source.write_text(json.dumps({"layers": [{"name": "a", "parameters": {"bias": {"value": [2**64 - 1]}}}]}))
+    storage.convert(source, tmp_path / "a.pt")
+    assert torch.load(tmp_path / "a.pt")["a.bias"].tolist() == [2**64 - 1]
 
 
 def test_state_dict_of_torch_s_own_layers(tmp_path):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.storage.test_unpickling import HOSTILE, nothing_runs, text
+from torchneupy import storage
 from torchneupy.exceptions import InvalidFormat
 from torchneupy.storage import torch_archive
 from torchneupy.storage.torch_format import read_state_dict, write_state_dict
@@ -376,6 +377,14 @@ def test_torch_is_not_asked(saved, monkeypatch):
     monkeypatch.delattr(torch._C, "PyTorchFileReader")
     monkeypatch.delattr(torch, "load")
     assert_read({"a": torch.arange(6.0).reshape(2, 3)}, saved)
+
+
+def test_keys_that_are_no_text(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({1: torch.ones(2)}, path)
+    for read in (storage.inspect, lambda path: storage.convert(path, tmp_path / "b.pt")):
+        with pytest.raises(InvalidFormat, match=r"a\.pt: the file should hold tensors under their keys.* has 1: "):
+            read(path)
 
 
 def test_no_file(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -30,8 +31,9 @@ def convert(source: FilePath, target: FilePath, names: str = "neupy", verbose: b
     The endings of the names tell the formats: ``.hdf5`` or ``.h5``, ``.json``, ``.pickle`` or ``.pkl``,
     ``.safetensors``, and ``.pt`` or ``.pth`` for a state dict of ``torch.save``. Between the first four, all is kept:
     layers with their classes, options and connections, what is trained, and who saved the file when. A state dict has
-    values under the keys of ``network.state_dict()``, and nothing else; layers that are made of one have the names that
-    its keys tell, no class, and what they do not tell is assumed to be trained.
+    values under the keys of ``network.state_dict()``, where automatic names are numbered from 1, and nothing else;
+    layers that are made of one have the names that its keys tell, no class, and what they do not tell is assumed to be
+    trained. As their order may be any, they are loaded by order only if ``load_by="order"`` says so.
 
     Values keep their dtypes, but for these: HDF5 has no bfloat16, whose values float32 holds; lists of numbers, in JSON
     and in pickles that torchneupy wrote, have no dtypes, and are read as float32 if that holds all numbers of the file
@@ -86,6 +88,9 @@ def convert(source: FilePath, target: FilePath, names: str = "neupy", verbose: b
                 write(content, wanted, written)
         except RecursionError as error:
             raise InvalidFormat("lists or dictionaries are nested too deep") from error
+        except UnicodeEncodeError as error:
+            part = error.object[error.start : error.end].encode("ascii", "backslashreplace").decode()
+            raise ValueError(f"{os.fspath(source)}: {wanted.name} files cannot hold the text {part!r}") from error
 
 
 # What is read, in one of two forms: layers with parameters, or tensors under keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -22,7 +23,8 @@ def read_hdf5(filepath: FilePath) -> Iterator[dict[str, Any]]:
     from torchneupy.storage.hdf5_reading import read_network
 
     with open(filepath, "rb") as file:
-        with parsing(filepath, "HDF5"):
+        with parsing(filepath, "HDF5"), warnings.catch_warnings():
+            warnings.filterwarnings("error", "Attribute .* not implemented")  # of pyfive's, which would leave it out
             data = read_network(file)
             check_structure(data)
         yield data

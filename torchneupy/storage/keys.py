@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torchneupy.layers.naming import NameRequest, assign_keys, escape_key
+from torchneupy.layers.naming import NameRequest, assign_keys, automatic_pattern, escape_key
 
 __all__ = ["keys_to_layers", "layers_to_keys"]
 
@@ -19,16 +19,28 @@ WRAPPER, MODULE = "ModuleLayer", "module."
 def layers_to_keys(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The values of described layers, by the keys that ``state_dict`` has for them in a network of such names.
 
+    Automatic names, such as ``relu-7`` of a ``Relu``, are numbered anew, as each network does.
+
     >>> layers_to_keys([{"name": "fire/1.a", "parameters": {"bias": {"value": [0]}}}])
     {'@fire/1%2Ea.bias': [0]}
+    >>> layers_to_keys([{"name": "relu-7", "class_name": "Relu", "parameters": {"bias": {"value": [0]}}}])
+    {'relu-1.bias': [0]}
     """
     layers = list(layers)
-    keys, _ = assign_keys([NameRequest(layer["name"], literal=True) for layer in layers])
+    keys, _ = assign_keys(list(map(request_of, layers)))
     return {
         f"{key}.{MODULE if layer.get('class_name') == WRAPPER else ''}{name}": parameter["value"]
         for key, layer in zip(keys, layers, strict=True)
         for name, parameter in layer["parameters"].items()
     }
+
+
+def request_of(layer: Mapping[str, Any]) -> NameRequest:
+    """What a described layer wants to be called."""
+    name, pattern = layer["name"], automatic_pattern(layer.get("class_name") or "")
+    stem, number = name[: len(pattern) - 2], name[len(pattern) - 2 :]
+    is_automatic = bool(layer.get("class_name")) and stem == pattern[:-2] and number.isascii() and number.isdigit()
+    return NameRequest(pattern, literal=False) if is_automatic else NameRequest(name, literal=True)
 
 
 def keys_to_layers(tensors: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -123,7 +123,11 @@ def names_of(stored: Iterable[Mapping[str, Any]]) -> str:
 
 
 def match(
-    layers: Sequence[tuple[str, Any]], stored: Sequence[Mapping[str, Any]], ignore_missing: bool, load_by: str
+    layers: Sequence[tuple[str, Any]],
+    stored: Sequence[Mapping[str, Any]],
+    ignore_missing: bool,
+    load_by: str,
+    has_order: bool,
 ) -> list[Pair]:
     """Layers that have variables, and what is stored for each."""
     if not ignore_missing and len(layers) != len(stored):
@@ -135,9 +139,14 @@ def match(
     if load_by != "order":
         try:
             return match_by_names(layers, stored, ignore_missing)
-        except ParameterLoaderError:
+        except ParameterLoaderError as error:
             if load_by == "names":
                 raise
+            if stored and not has_order:
+                raise ParameterLoaderError(
+                    f"{error}. They are not matched by order, as what is stored was made of a state dict, whose keys "
+                    f"may have any: load_by='order' does so all the same"
+                ) from error
     return match_by_order(layers, stored)
 
 
@@ -290,7 +299,8 @@ def load_dict(
         - ``"names"`` matches layers by their names.
         - ``"order"`` matches them by their places in topological order, whatever their names and classes are; classes
           that differ get a warning.
-        - ``"names_or_order"`` matches by names where they are the same in both, and else by order.
+        - ``"names_or_order"`` matches by names where they are the same in both, and else by order, unless what is
+          stored was converted from a state dict, which has none.
 
         Defaults to ``"names_or_order"``.
     skip_validation : bool
@@ -333,7 +343,10 @@ def load_dict(
     (check_structure if skip_validation else validate_data_structure)(data)
     layers = [(name, layer) for name, layer in named_layers(network) if variables_of(layer)]
     stored = [layer for layer in data["layers"] if layer["parameters"]]
-    write_all(compare_layers(match(layers, stored, ignore_missing, load_by), tell_missing=not ignore_missing))
+    # What convert made of keys tells of no connections.
+    has_order = data.get("graph") != []
+    pairs = match(layers, stored, ignore_missing, load_by, has_order)
+    write_all(compare_layers(pairs, tell_missing=not ignore_missing))
 
 
 def load_file(

@@ -56,4 +56,5 @@ def to_tensor(value: Any) -> torch.Tensor:
     if isinstance(value, StoredArray) and value.is_bfloat16:
         return torch.from_numpy(np.asarray(array.view("u4") >> 16).astype("i2")).view(torch.bfloat16)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    array = array.view(np.dtype(array.dtype.str))  # torch does not know numpy's second names of some dtypes
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))

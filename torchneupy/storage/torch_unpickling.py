@@ -216,7 +216,7 @@ def load_tensors(file: BufferedIOBase, archive: Archive) -> dict[str, StoredArra
     data = unpickle(TensorUnpickler(file, archive))
     if type(data) is not dict:
         raise InvalidFormat(f"the file should hold a dictionary of tensors, got {quoted(data)}")
-    others = [key for key, value in data.items() if not isinstance(value, StoredArray)]
+    others = [key for key, value in data.items() if not (isinstance(value, StoredArray) and type(key) is str)]
     if others:
         raise InvalidFormat(
             f"the file should hold tensors under their keys, as torch.save(network.state_dict(), path) writes it, but "
