@@ -222,10 +222,10 @@ def test_wrong_networks(complaint, model, dot, command, network, value):
 
 
 def test_a_program_that_fails(capfd, model, dot):
-    """It may say why itself, before the one line."""
     (Path("bin") / "dot").write_text("#!/bin/sh\nexit 3\n")
     assert main(["show", f"{model}:network", "picture.svg"]) == 2
-    assert capfd.readouterr().err.splitlines()[-1].startswith("torchneupy show: Command ")
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("torchneupy show: Graphviz' program `dot` cannot draw the network: Command ")
     assert not Path("picture.svg").exists()
 
 
@@ -372,6 +372,17 @@ def test_names_that_the_terminal_does_not_know(weights):
     assert done.returncode == 0, done.stderr
     assert r"\u4e2d" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("end", ["| true", ">&-"])
+def test_nobody_reads(tmp_path, end):
+    """What was asked for is done, and nothing is said of the reader that has gone."""
+    source = "tests/golden/files/dense.hdf5"
+    for command in (f"convert {source} {tmp_path / 'dense.pt'}", f"inspect {source}"):
+        shell = f"set -o pipefail; {sys.executable} -m torchneupy {command} {end}"
+        done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "dense.pt").exists()
 
 
 def test_interrupted(capsys, monkeypatch):

@@ -56,9 +56,15 @@ def _failing_in_one_line(parser: argparse.ArgumentParser) -> Iterator[None]:
 
 
 def _print(text: str) -> None:
-    """Print a text with characters that the terminal may not know."""
+    """Print a text with characters that the terminal may not know, to somebody who may not be reading any more."""
+    if sys.stdout is None:  # it was closed before the process began
+        return
     encoding = sys.stdout.encoding
-    print(text.encode(encoding, "backslashreplace").decode(encoding))
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:
+        # What is left in the buffer goes nowhere, or Python would complain about it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _summary(arguments: argparse.Namespace) -> None:

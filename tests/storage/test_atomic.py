@@ -267,6 +267,15 @@ def test_missing_folder(tmp_path):
         storage.save_json(make(1), tmp_path / "missing" / "network.json")
 
 
+def test_folder_that_may_not_be_written(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    monkeypatch.setattr(atomic, "open_new", refuse)  # whoever runs the tests as root may write everywhere
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*/network\.json'$"):
+        storage.save_json(make(1), tmp_path / "network.json")
+
+
 def test_name_as_long_as_names_can_be(tmp_path):
     path = tmp_path / ("n" * 250 + ".json")
     storage.save_json(make(4), path)

@@ -21,6 +21,14 @@ def open_new(path: str) -> BinaryIO:
     return open(path, "x+b")
 
 
+def open_beside(path: FilePath, temporary: str) -> BinaryIO:
+    """A new file of another name than the one that is asked for, which errors tell."""
+    try:
+        return open_new(temporary)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
 @contextmanager
 def replacing(path: FilePath) -> Iterator[BinaryIO]:
     """A file beside ``path``, which takes its place when the block ends, and vanishes when the block fails.
@@ -46,7 +54,7 @@ def replacing(path: FilePath) -> Iterator[BinaryIO]:
         raise FileNotFoundError(errno.ENOENT, "There is no such folder to write into", os.fspath(path))
     temporary = os.path.join(folder, f".torchneupy-{secrets.token_hex(8)}.tmp")
     try:
-        with open_new(temporary) as file:
+        with open_beside(path, temporary) as file:
             if mode is not None:
                 os.chmod(temporary, stat.S_IMODE(mode))
             yield file
