@@ -151,6 +151,7 @@ def test_the_catalogue_has_every_public_layer():
     assert set(CATALOGUE) == public
 
 
+@settings(max_examples=25)
 @given(layers())
 def test_layers_are_not_connected(layer):
     assert isinstance(layer, BaseLayer)
@@ -263,6 +264,7 @@ def test_networks_with_lengths_of_sequences():
     assert len(found) >= 3 and len(two) == 3
 
 
+@settings(max_examples=25)
 @given(st.data())
 def test_drawing_touches_no_generator(data):
     torch.manual_seed(5)
@@ -314,6 +316,7 @@ def test_arguments_are_checked(arguments, message):
 # Inputs
 
 
+@settings(max_examples=25)
 @given(st.data())
 def test_inputs_have_the_batch_and_the_type(data):
     network = (Input((None, 3)) | Input(())) >> LSTM(4)
@@ -323,6 +326,7 @@ def test_inputs_have_the_batch_and_the_type(data):
     assert (lengths <= first.shape[1]).all()
 
 
+@settings(max_examples=25)
 @given(st.data())
 def test_inputs_are_like_the_network(data):
     network = (Input(3) >> Relu(2)).to(torch.float64)
@@ -331,6 +335,7 @@ def test_inputs_are_like_the_network(data):
     assert x.tolist() in ([[0.5] * 3] * 2, [[0.5] * 3] * 3)
 
 
+@settings(max_examples=25)
 @given(st.data())
 def test_sizes_left_open_suit_the_network(data):
     network = (Input((None, None, 2)) | Input((None, None, 2))) >> Elementwise() >> Convolution((3, 3, 1))
