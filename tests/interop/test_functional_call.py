@@ -12,7 +12,7 @@ from tests.interop.networks import CASES, Case, copied_state, equal_states, ever
 pytestmark = pytest.mark.filterwarnings(
     # What torch says of its own operations under vmap, and of forward-mode derivatives.
     "ignore:.*There is a performance drop:UserWarning",
-    "ignore:.*torch.jit.script.* is deprecated:DeprecationWarning",
+    "ignore:.*torch.jit.script.* is deprecated",
 )
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
 
 pytestmark = [
     # By torch, of what its own writer calls.
-    pytest.mark.filterwarnings("ignore:.torch.jit.trace.* is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.torch.jit.trace.* is deprecated"),
     # The graph is drawn for the sizes of one example, so shapes may be checked for these only.
     pytest.mark.filterwarnings("ignore:Converting a tensor to a Python boolean might cause:torch.jit.TracerWarning"),
 ]

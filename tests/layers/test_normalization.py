@@ -497,7 +497,7 @@ def test_group_norm_keeps_the_layout_of_one_image() -> None:
     "layer", [BatchNorm(), BatchNorm(axes=(0, 1)), BatchNorm(axes=(0,)), GroupNorm(2), LocalResponseNorm()], ids=repr
 )
 @pytest.mark.parametrize("with_gradients", [True, False])
-@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.* is deprecated")
 def test_traced_and_stored_by_jit(layer: Any, with_gradients: bool) -> None:
     """Torch traces twice, the second time without gradients, and refuses what differs."""
     network = (Input((5, 6, 4)) >> copy.deepcopy(layer)).eval()

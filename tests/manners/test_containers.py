@@ -324,7 +324,7 @@ def test_activation_checkpointing_wraps_the_layers_and_runs_them_again(case):
     twin.load_state_dict(network.state_dict(), strict=True)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated")
 def test_a_child_compiled_by_jit_is_the_one_that_runs():
     case = CASES["chain"]
     network = case.network().eval()

@@ -72,7 +72,7 @@ def test_fx_leaves_dropout_in_as_the_network_has_it():
 
 
 @every_case
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.* is deprecated")
 def test_jit_traces_a_network_without_a_warning_of_its_own(case):
     network = case.network().eval()
     traced = torch.jit.trace(network, case.inputs())

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 from tests.manners.networks import CASES, copied_state, every_case, gradients, total
 
 # Torch's forward-mode derivatives use what it has itself deprecated.
-forward_mode = pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:DeprecationWarning")
+forward_mode = pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
 
 
 def detached(network):
