@@ -49,13 +49,14 @@ def given(value: Any) -> Any:
 
 
 def kept_alone(image: Any) -> Any:
-    """An image whose axes were changed, as values of its own where torch 2.13 cannot do with a view.
+    """An image whose axes were changed, as values of its own where compilers cannot do with a view.
 
-    That is where a compiler leaves height or width open and the image is kept for the gradient: "cannot determine truth
-    value of Relational".
+    That is where height or width are open and the image is kept for the gradient: torch 2.13 and 2.14 ask of the view's
+    strides which is the least, and cannot tell.
     """
-    sizes = image.shape[2:]
-    return image + 0 if is_compiled() and torch.is_grad_enabled() and any(map(is_open, sizes)) else image
+    if is_compiled() and torch.is_grad_enabled() and any(map(is_open, image.shape[2:])):
+        return image.clone(memory_format=torch.contiguous_format)
+    return image
 
 
 def goes_channels_first(*values: Any) -> bool:
