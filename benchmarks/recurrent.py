@@ -53,4 +53,5 @@ def questions(options: Options) -> Iterator[Question]:
         for work, what in ((forward, "forward without gradients"), (forward_and_backward, "forward and backward")):
             yield Question(f"{name}, {what}", {key: work(module, x) for key, module in competitors.items()}, GOAL)
             works = {f"compiled nn.{name}": work(compiled(rival), x), "torchneupy": work(compiled(own), x)}
-            yield Question(f"{name}, compiled, {what}", works, GOAL)
+            # Without a goal: compiled training of LSTM goes step by step, as compilers have no gradient of the kernel.
+            yield Question(f"{name}, compiled, {what}", works)
