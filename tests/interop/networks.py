@@ -37,6 +37,7 @@ __all__ = [
     "copied_state",
     "equal_states",
     "every_case",
+    "every_differentiable_case",
     "gradients",
     "run_elsewhere",
     "snapshot",
@@ -159,6 +160,9 @@ CASES = {
 }
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+#: Those whose inputs have derivatives, which indices have not.
+DIFFERENTIABLE = {name: case for name, case in CASES.items() if not case.n_indices}
+every_differentiable_case = pytest.mark.parametrize("case", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
 
 
 def step(

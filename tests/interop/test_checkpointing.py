@@ -1,25 +1,26 @@
 """``torch.utils.checkpoint``: parts that are computed again in the backward pass, with the same gradients."""
 
-import pytest
 import torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from tests.interop.networks import CASES, Case, equal_states, every_case, gradients
+from tests.interop.networks import CASES, Case, equal_states, every_case, every_differentiable_case, gradients
 from torchneupy.layers import LSTM, Convolution, Linear
 
 
 @every_case
-@pytest.mark.parametrize("use_reentrant", [False, True], ids=["not reentrant", "reentrant"])
-def test_a_checkpointed_network_has_the_same_gradients(case, use_reentrant):
+def test_a_checkpointed_network_has_the_same_gradients(case):
+    has_the_same_gradients(case, case.inputs(), use_reentrant=False)
+
+
+@every_differentiable_case
+def test_the_reentrant_kind_does_where_an_input_asks_for_gradients(case):
+    has_the_same_gradients(case, tuple(x.requires_grad_() for x in case.inputs()), use_reentrant=True)
+
+
+def has_the_same_gradients(case: Case, inputs: tuple[torch.Tensor, ...], use_reentrant: bool) -> None:
     network, twin = case.network(), case.network()
-    # The reentrant kind gives gradients only where an input asks for them, which indices cannot.
-    inputs = case.inputs()
-    if use_reentrant:
-        if case.n_indices:
-            pytest.skip("indices cannot ask for gradients")
-        inputs = tuple(x.requires_grad_() for x in inputs)
     torch.manual_seed(0)
     outputs = checkpoint(network, *inputs, use_reentrant=use_reentrant)
     case.loss(outputs).backward()

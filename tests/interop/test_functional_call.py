@@ -7,7 +7,16 @@ import torch
 from torch.func import functional_call, grad, jacfwd, jacrev, stack_module_state, vmap
 from torch.testing import assert_close
 
-from tests.interop.networks import CASES, Case, copied_state, equal_states, every_case, gradients, total
+from tests.interop.networks import (
+    CASES,
+    Case,
+    copied_state,
+    equal_states,
+    every_case,
+    every_differentiable_case,
+    gradients,
+    total,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     # What torch says of its own operations under vmap, and of forward-mode derivatives.
@@ -104,10 +113,8 @@ def test_jacobians_by_the_parameters_are_those_of_backward(case, jacobian):
                 assert_close(row, torch.zeros_like(row) if parameter.grad is None else parameter.grad)
 
 
-@every_case
+@every_differentiable_case
 def test_jacobians_by_the_inputs_are_those_of_backward(case):
-    if case.n_indices:
-        pytest.skip("indices have no derivatives")
     network, inputs = case.network().eval(), [x.requires_grad_() for x in case.inputs(batch=2)]
     places = tuple(range(len(inputs)))
     found = jacrev(lambda *values: parts(network(*values))[0], argnums=places)(*inputs)
