@@ -135,7 +135,8 @@ def test_program_runs(block, tmp_path):
     before, after = AROUND.get(block.code.partition("\n")[0], ("", ""))
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(before) + block.code + textwrap.dedent(after), encoding="utf-8")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    # On the CPU everywhere, as gloo, which the surroundings ask for, is of the CPU.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, str(program)],
         cwd=tmp_path,
