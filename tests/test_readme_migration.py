@@ -19,7 +19,6 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-import sklearn.datasets
 import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -191,7 +190,6 @@ def surroundings() -> dict[str, Any]:
         "functional": functional,
         "DataLoader": DataLoader,
         "TensorDataset": TensorDataset,
-        "sklearn": sklearn,
         "torchneupy": torchneupy,
     }
 
