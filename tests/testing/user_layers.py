@@ -14,6 +14,7 @@ __all__ = [
     "AlwaysNoisy",
     "Detached",
     "Forgetful",
+    "Hasty",
     "Hidden",
     "InPlace",
     "Noisy",
@@ -27,6 +28,7 @@ __all__ = [
     "SelfWilled",
     "Shared",
     "Stale",
+    "Strided",
     "Unpicklable",
     "WithoutShape",
 ]
@@ -142,6 +144,21 @@ class Forgetful(Identity):
 class Detached(Projection):
     def output(self, input: Any, **kwargs: Any) -> Any:
         return input @ self.weight.detach()
+
+
+class Strided(Identity):
+    """Takes for granted how its input lies in memory."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return torch.as_strided(input, input.shape, (*input.shape[1:], 1))
+
+
+class Hasty(Projection):
+    """Makes its variable of any size while nobody knows the right one."""
+
+    def create_variables(self, input_shape: Any) -> None:
+        shape = (input_shape[1] or 1, self.n_outputs)
+        self.weight = self.variable(value=init.XavierNormal(), name="weight", shape=shape)
 
 
 class InPlace(Identity):

@@ -50,7 +50,7 @@ def run_parts(subject: Subject, names: Collection[str], described: str) -> None:
     broken: dict[str, Exception] = {}
     for name in names:
         with seeded(subject.seed), Trial() as trial:
-            PARTS[name].check(Subject(subject.make, subject.seed, subject.is_layer))
+            PARTS[name].check(Subject(subject.make, subject.seed, subject.make_layer))
         if trial.error is not None:
             broken[name] = trial.error
     if broken:
@@ -80,18 +80,20 @@ def check_layer(
 
     All parts are asked, and those that are broken are told of together, each with what was found and how to mend it:
 
-    - ``shape``: the declared shape is that of the output, for any batch, in both modes
-    - ``unknown_sizes``: with some sizes unknown, the declared shape agrees with that for known ones
-    - ``modes``: calling in a mode gives what ``output`` gives with that flag
+    - ``shape``: the declared shape is that of the output, for any batch, in both modes, and leaves only the batch open
+    - ``unknown_sizes``: with some sizes unknown, the declared shape agrees with that for known ones, and a layer that
+      was connected before they are known computes the same
+    - ``modes``: calling in a mode gives, and changes, what ``output`` does with that flag
     - ``evaluation``: in evaluation mode nothing is random, and nothing changes
-    - ``inputs``: inputs and parameters stay as they are
+    - ``inputs``: inputs and parameters stay as they are, and inputs may lie in memory in any order
     - ``gradients``: they are those of finite differences (``gradcheck``), and reach every parameter
     - ``state_dict``: a new layer that gets the state computes the same
-    - ``deepcopy``: a copy computes the same, and shares nothing
-    - ``pickle``: it can be pickled
-    - ``dtypes``: after ``.to(dtype)`` everything is computed in that type (float64, bfloat16)
-    - ``moves``: all tensors go where ``.to(device)`` takes the layer
-    - ``meta``: on ``meta`` shapes come out right, and no tensor is made elsewhere
+    - ``deepcopy``: a copy is and computes the same, and shares nothing
+    - ``pickle``: what comes back from pickle is and computes the same
+    - ``dtypes``: after ``.to(dtype)`` everything is computed in that type (float64, bfloat16), and variables are made
+      in torch's default type
+    - ``moves``: all tensors go where ``.to(device)`` takes the layer, and it computes there
+    - ``meta``: made on ``meta``, it gives the right shapes, makes no tensor elsewhere, and can get its values later
     - ``cuda``: on CUDA, where there is one, outputs are those of the CPU
     - ``compile``: ``torch.compile(fullgraph=True)`` gives the same outputs and gradients, for any batch
     - ``export``: ``torch.export`` with the batch left open gives the same outputs
@@ -142,7 +144,9 @@ def check_layer(
     layer = fail_unless_new(layer_factory)
     described = repr(layer)
     try:
-        subject = Subject(lambda: connect(layer_factory(), shapes), seed, is_layer=True)
+        # A network becomes a part of the one that is checked, in which there is no layer to ask alone.
+        make_layer = None if isinstance(layer, LayerGraph) else layer_factory
+        subject = Subject(lambda: connect(layer_factory(), shapes), seed, make_layer)
         subject.network.create_variables()
     except Exception as error:
         listed = ", ".join(str(TensorShape(shape)) for shape in shapes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,16 @@ from torchneupy.layers import Input, LayerGraph, join, parallel
 from torchneupy.testing.inputs import largest_index
 from torchneupy.testing.randomness import seeded
 
-__all__ = ["Subject", "as_tuple", "call", "connect", "copied_state", "declared_shapes", "named_tensors"]
+__all__ = [
+    "Subject",
+    "all_tensors",
+    "as_tuple",
+    "call",
+    "connect",
+    "copied_state",
+    "declared_shapes",
+    "named_tensors",
+]
 
 #: What stands for sizes that may be any, twice, by axis; different from each other, so that none is taken for another.
 OPEN_SIZES = ((5, 6, 7), (9, 8, 10))
@@ -52,8 +62,8 @@ class Subject:
         Gives a new network.
     seed : int
         For initial values and inputs.
-    is_layer : bool
-        Whether a layer is checked, which is the network's last.
+    make_layer : callable or None
+        Gives a new layer, the network's last, where only a layer is checked.
 
     Attributes
     ----------
@@ -62,10 +72,12 @@ class Subject:
     inputs : tuple of Tensor
     """
 
-    def __init__(self, make: Callable[[], LayerGraph], seed: int = 0, is_layer: bool = False) -> None:
+    def __init__(
+        self, make: Callable[[], LayerGraph], seed: int = 0, make_layer: Callable[[], Any] | None = None
+    ) -> None:
         self.make = make
         self.seed = seed
-        self.is_layer = is_layer
+        self.make_layer = make_layer
         self.network = self.again()
         self.shapes = [tuple(shape[1:]) for shape in self.network.input_shapes]
         self.inputs = self.draw(batch=3)
@@ -80,10 +92,16 @@ class Subject:
         perturb(network, self.seed)
         return network
 
+    def behind(self, shapes: Sequence[Any]) -> LayerGraph:
+        """A new layer behind inputs of other shapes; only where a layer is checked."""
+        assert self.make_layer is not None
+        with seeded(self.seed):
+            return connect(self.make_layer(), shapes)
+
     @property
     def checked(self) -> Any:
         """The layer, or the network."""
-        return self.network.output_layers[0] if self.is_layer else self.network
+        return self.network if self.make_layer is None else self.network.output_layers[0]
 
     def sizes(self, trial: int = 0) -> list[tuple[int, ...]]:
         """The sizes of a sample for each input; those that may be any differ from one trial to the other."""
@@ -98,17 +116,20 @@ class Subject:
         """Numbers for ``sizes`` that give different ones."""
         return range(2 if any(None in shape for shape in self.shapes) else 1)
 
+    def largest_indices(self, trial: int = 0) -> list[int | None]:
+        """For each input the largest whole number that it takes; None where it takes other numbers as well."""
+        sizes = dict(zip(self.network.input_layers, self.sizes(trial), strict=True))
+        return [largest_index(self.network, layer, sizes) for layer in sizes]
+
     def draw(self, batch: int, trial: int = 0) -> tuple[torch.Tensor, ...]:
         """Inputs: numbers with a normal distribution, or whole ones where a layer takes indices."""
         generator = torch.Generator().manual_seed(self.seed + batch)
-        sizes = dict(zip(self.network.input_layers, self.sizes(trial), strict=True))
         found = []
-        for layer, each in sizes.items():
-            largest = largest_index(self.network, layer, sizes)
+        for sizes, largest in zip(self.sizes(trial), self.largest_indices(trial), strict=True):
             if largest is None:
-                found.append(torch.randn((batch, *each), generator=generator))
+                found.append(torch.randn((batch, *sizes), generator=generator))
             else:
-                found.append(torch.randint(largest + 1, (batch, *each), generator=generator))
+                found.append(torch.randint(largest + 1, (batch, *sizes), generator=generator))
         return tuple(found)
 
     def run(
@@ -139,3 +160,8 @@ def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         for name, value in vars(part).items():
             if isinstance(value, torch.Tensor):
                 yield f"{path}.{name}".lstrip("."), value
+
+
+def all_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters, buffers, and tensors that are neither."""
+    return itertools.chain(module.named_parameters(), module.named_buffers(), named_tensors(module))

@@ -1,0 +1,69 @@
+"""The part about gradients."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.autograd.gradcheck import GradcheckError, gradcheck
+from torch.func import functional_call
+
+from torchneupy.testing.parts.table import Parts, ensure, go_back, mode_of
+from torchneupy.testing.subject import Subject, call
+
+__all__ = ["PARTS"]
+
+PARTS = Parts()
+
+
+@PARTS.add(
+    "gradients",
+    "Compute with torch's functions on the tensors themselves: `detach()`, `.data`, `item()`, `numpy()`, `no_grad()` "
+    "cut the gradient off. What is not to be trained is a variable with `trainable=False`.",
+)
+def has_the_gradients_of_its_function(subject: Subject) -> None:
+    """The gradients by inputs and parameters are those of finite differences, and reach every parameter."""
+    network, fed = subject.again().double(), doubled(subject.inputs)
+    subject.run(network, fed, training=True)  # so that buffers that change have values of their own
+    values = {name: value.detach() for name, value in network.named_parameters()}
+    values |= {f"input {place}": x for place, x in enumerate(fed) if x.is_floating_point()}
+    for training in (False, True):
+        network.train(training)
+        problem = failing_gradient(subject, network, values, list(values))
+        if problem:
+            names = [name for name in values if failing_gradient(subject, network, values, [name])]
+            named = ", ".join(f"`{name}`" for name in names or values)
+            raise AssertionError(f"In {mode_of(training)} the gradient by {named} is wrong. {problem}")
+        network.zero_grad()
+        go_back(subject.run(network, fed, training=training))
+        parameters = network.named_parameters()
+        lost = ", ".join(f"`{name}`" for name, p in parameters if p.requires_grad and p.grad is None)
+        ensure(not lost, f"In {mode_of(training)} no gradient reaches {lost}")
+
+
+def doubled(inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [x.double() if x.is_floating_point() else x for x in inputs]
+
+
+def failing_gradient(subject: Subject, network: Any, values: dict[str, torch.Tensor], names: list[str]) -> str:
+    """What torch finds wrong in the gradient by some parameters and inputs; empty where all is well."""
+    if not names:
+        return ""
+
+    def compute(*tensors: torch.Tensor) -> Any:
+        given = {**values, **dict(zip(names, tensors, strict=True))}
+        fed = [given.get(f"input {place}", x) for place, x in enumerate(subject.inputs)]
+        state = {name: value for name, value in given.items() if name in parameters}
+        state |= {name: value.clone() for name, value in network.named_buffers()}
+        twin = copy.deepcopy(network)  # a call may change more than buffers
+        return call(lambda *given: functional_call(twin, state, given), fed)
+
+    parameters = dict(network.named_parameters())
+    leaves = [values[name].detach().clone().requires_grad_() for name in names]
+    try:
+        gradcheck(compute, leaves, fast_mode=True)
+    except GradcheckError as error:
+        return str(error).strip().splitlines()[0]
+    return ""

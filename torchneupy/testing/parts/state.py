@@ -1,0 +1,81 @@
+"""Parts about the state and about copies."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from typing import Any
+
+import torch
+
+from torchneupy.testing.parts.table import Parts, are_equal, ensure, have_equal_values, mode_of
+from torchneupy.testing.subject import Subject, all_tensors, copied_state, named_tensors
+
+__all__ = ["PARTS"]
+
+PARTS = Parts()
+
+
+@PARTS.add(
+    "state_dict",
+    "Keep what changes or is drawn as a variable, `self.variable(..., trainable=False)`, or by `register_buffer` "
+    "without `persistent=False`; a plain attribute is not in the state_dict.",
+)
+def comes_back_from_its_state(subject: Subject) -> None:
+    """A new layer that gets the state, through a file, has the same values and computes the same."""
+    trained, new = subject.again(), subject.fresh(seed=subject.seed + 1)
+    for step in range(3):
+        subject.run(trained, subject.draw(batch=4 + step), training=True, seed=step)
+    file = io.BytesIO()
+    torch.save(trained.state_dict(), file)
+    file.seek(0)
+    new.load_state_dict(torch.load(file, weights_only=True))
+    have_equal_values(new.state_dict(), trained.state_dict(), "After load_state_dict")
+    lost = [name for name, _ in trained.named_buffers() if name not in trained.state_dict()]
+    lost += [name for name, _ in named_tensors(trained)]
+    hint = f" (not in the state_dict: {', '.join(lost)})" if lost else ""
+    for training in (False, True):
+        what = f"After load_state_dict, in {mode_of(training)}, a new one computes something else{hint}"
+        are_equal(subject.run(new, training=training), subject.run(trained, training=training), what)
+
+
+@PARTS.add(
+    "deepcopy",
+    "Let a copy have its own tensors: keep none in closures, in class attributes, or in a `__deepcopy__` of your own.",
+)
+def has_copies_of_its_own(subject: Subject) -> None:
+    """A deep copy is and computes the same, and shares nothing."""
+    before, wanted = copied_state(subject.network), subject.run()
+    twin, other = copy.deepcopy(subject.network), copy.deepcopy(subject.network)
+    ours = {value.data_ptr() for _, value in all_tensors(subject.network) if value.numel()}
+    shared = [name for name, value in all_tensors(twin) if value.numel() and value.data_ptr() in ours]
+    ensure(not shared, f"The copy shares the memory of {', '.join(shared)}")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1)
+    subject.run(other, training=True)
+    are_equal(subject.run(), wanted, "The original changes with its copy")
+    have_equal_values(subject.network.state_dict(), before, "The original changes with its copy")
+    is_the_same(subject, twin, "The copy")
+
+
+@PARTS.add(
+    "pickle",
+    "Define the class, and the functions that it is given, at the top level of a module: pickle finds them by name.",
+)
+def comes_back_from_pickle(subject: Subject) -> None:
+    """It can be pickled, and what comes back is and computes the same."""
+    is_the_same(subject, pickle.loads(pickle.dumps(subject.network)), "What comes back")
+
+
+def is_the_same(subject: Subject, twin: Any, what: str) -> None:
+    """A copy of the network has equal reprs, modes and values, and computes the same; training mode last."""
+    for found, wanted in zip(twin, subject.network, strict=True):
+        ensure(repr(found) == repr(wanted), f"{what} is {found!r}, not {wanted!r}")
+        ensure(found.training is wanted.training, f"{what} is in {mode_of(found.training)}")
+    have_equal_values(twin.state_dict(), subject.network.state_dict(), what)
+    for training in (False, True):
+        found, wanted = (subject.run(one, training=training) for one in (twin, subject.network))
+        are_equal(found, wanted, f"{what} computes something else, in {mode_of(training)}")
+    have_equal_values(twin.state_dict(), subject.network.state_dict(), f"{what}, after a call in training mode")
