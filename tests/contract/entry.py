@@ -1,4 +1,4 @@
-"""What is told of a layer, so that laws.py can be asked of it."""
+"""What is told of a layer, so that laws.py, and the public contract, can be asked of it."""
 
 from __future__ import annotations
 
@@ -49,8 +49,6 @@ class Variant:
         Those among the variables that are not trained.
     sizes : mapping
         The least and the largest value of a size; (1, 6) for those that it does not tell.
-    indices : mapping
-        Place of an input that holds whole numbers to the least and the largest of them, which may be a size's name.
     in_training : callable or None
         The output in training mode, as ``reference``. None where it is the same, or ``check_training`` checks it.
     after_training : callable or None
@@ -64,7 +62,7 @@ class Variant:
     random : bool
         Whether two outputs in training mode differ.
     exempt : mapping
-        Name of a law to the reason why it cannot hold.
+        Name of a law, or of a part of the contract, to the reason why it cannot hold.
     """
 
     source: str
@@ -73,7 +71,6 @@ class Variant:
     variables: Mapping[str, Shape] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    indices: Mapping[int, tuple[int, int | str]] = field(default_factory=dict)
     in_training: Reference | None = None
     after_training: Callable[..., Mapping[str, Array]] | None = None
     least_batch: int = 0

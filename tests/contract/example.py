@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ from torch import nn
 
 from tests.contract.entry import Variant
 from torchneupy.init import Initializer
-from torchneupy.layers import BaseLayer, Input, LayerGraph, join, parallel
+from torchneupy.layers import BaseLayer
+from torchneupy.testing.subject import Subject, call, connect
 
 
 def known(size: int | str, sizes: dict[str, int]) -> int:
@@ -23,11 +24,6 @@ def known(size: int | str, sizes: dict[str, int]) -> int:
 def concrete(variant: Variant, sizes: dict[str, int]) -> list[tuple[int, ...]]:
     """Shapes of the inputs, without the batch."""
     return [tuple(known(size, sizes) for size in shape) for shape in variant.inputs]
-
-
-def connect(layer: Any, shapes: Iterable[Any]) -> LayerGraph:
-    """The layer behind an Input for each shape, which lacks the batch; None stands for an unknown shape."""
-    return join(parallel(*map(Input, shapes)), layer)
 
 
 def fill(module: nn.Module, seed: int = 1) -> None:
@@ -40,45 +36,24 @@ def fill(module: nn.Module, seed: int = 1) -> None:
             tensor.copy_(values * signs if isinstance(tensor, nn.Parameter) else values)
 
 
-class Example:
-    """A variant's layer in a network, with values in its variables, and inputs for it."""
+class Example(Subject):
+    """A variant's layer in a network, with values in its variables that tell them apart, and inputs for it."""
 
     def __init__(self, variant: Variant, sizes: dict[str, int] | None = None, batch: int = 3) -> None:
         torch.manual_seed(0)
         self.variant = variant
-        self.sizes = variant.typical_sizes() if sizes is None else sizes
-        self.shapes = concrete(variant, self.sizes)
-        self.layer: Any = variant.make()
-        self.network: Any = connect(self.layer, self.shapes)
+        shapes = concrete(variant, variant.typical_sizes() if sizes is None else sizes)
+        super().__init__(lambda: connect(variant.make(), shapes), make_layer=variant.make)
+        self.layer: Any = self.checked  # whatever stands in its place later
         fill(self.network)
         self.inputs = self.draw(batch)
 
-    def draw(self, batch: int, seed: int = 2) -> tuple[torch.Tensor, ...]:
-        generator = torch.Generator().manual_seed(seed)
-        drawn = []
-        for place, shape in enumerate(self.shapes):
-            if place in self.variant.indices:
-                least, most = self.bounds(place)
-                drawn.append(torch.randint(least, most + 1, (batch, *shape), generator=generator))
-            else:
-                drawn.append(torch.randn((batch, *shape), generator=generator))
-        return tuple(drawn)
-
-    def bounds(self, place: int) -> tuple[int, int]:
-        """The least and the largest value of an input that holds whole numbers."""
-        least, most = self.variant.indices[place]
-        return least, known(most, self.sizes)
-
     def other_inputs(self) -> tuple[torch.Tensor, ...]:
         """Inputs that differ from this one's everywhere, where they can."""
-        changed = []
-        for place, x in enumerate(self.inputs):
-            if place in self.variant.indices:
-                least, most = self.bounds(place)
-                changed.append(least + (x - least + 1) % (most + 1 - least))
-            else:
-                changed.append(x + 1)
-        return tuple(changed)
+        return tuple(
+            x + 1 if most is None else (x + 1) % (most + 1)
+            for x, most in zip(self.inputs, self.largest_indices(), strict=True)
+        )
 
     def expected(self, *inputs: torch.Tensor) -> np.ndarray[Any, Any]:
         """The output for the layer's values, in evaluation mode; of float64."""
@@ -110,9 +85,9 @@ def leaf(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def outputs_of(function: Any, inputs: Sequence[torch.Tensor], seed: int = 3, **options: Any) -> torch.Tensor:
-    """What a function gives after a seed."""
-    torch.manual_seed(seed)
-    output: torch.Tensor = function(*inputs, **options)
+    """What a function with one output gives after a seed."""
+    output: torch.Tensor
+    (output,) = call(function, inputs, seed, **options)
     return output
 
 

@@ -1,32 +1,44 @@
-"""Every layer of the library keeps every law; cases.py describes the layers, laws.py has the laws."""
+"""Every layer of the library keeps the public contract, part by part, and every law.
 
-import contextlib
+cases.py describes the layers, ``torchneupy.testing`` has the parts of the contract, laws.py has the laws.
+"""
+
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from tests.contract.asking import ask, is_kept
 from tests.contract.cases import CASES, REFUSED, VARIANTS
 from tests.contract.entry import Refused, Variant
 from tests.contract.laws import LAWS, ON_CUDA
 from tests.contract.refusal import is_refused
 from tests.golden.replay import read_cases
 from torchneupy import layers
+from torchneupy.testing.parts import PARTS
+
+NEEDING_CUDA = {"cuda", *ON_CUDA}
 
 
-def questions() -> Iterator[Any]:
-    """Each law and each variant that has to keep it."""
-    for name in LAWS:
-        for variant in VARIANTS:
-            if name not in variant.exempt:
-                marks = [pytest.mark.cuda] if name in ON_CUDA else []
-                yield pytest.param(name, variant, id=f"{name}-{variant}", marks=marks)
+def question(name: str, variant: Variant) -> Any:
+    """A part or a law, and a variant that is asked."""
+    return pytest.param(name, variant, id=f"{name}-{variant}", marks=[pytest.mark.cuda] if name in NEEDING_CUDA else [])
 
 
-@pytest.mark.parametrize("name, variant", list(questions()))
+def questions(names: Iterable[str]) -> list[Any]:
+    """Each part or law, and each variant that has to keep it."""
+    return [question(name, variant) for name in names for variant in VARIANTS if name not in variant.exempt]
+
+
+@pytest.mark.parametrize("name, variant", questions(PARTS))
+def test_part(name: str, variant: Variant) -> None:
+    ask(name, variant)
+
+
+@pytest.mark.parametrize("name, variant", questions(LAWS))
 def test_law(name: str, variant: Variant) -> None:
-    LAWS[name](variant)
+    ask(name, variant)
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=str)
@@ -37,22 +49,7 @@ def test_bad_use(refused: Refused) -> None:
 # Each layer has its entry, and no entry has more than it needs.
 
 
-def is_kept(name: str, variant: Variant) -> bool:
-    law = LAWS[name]
-    with contextlib.suppress(Exception, pytest.fail.Exception):  # a law may be broken in any way
-        law(variant)
-        return True
-    return False
-
-
-@pytest.mark.parametrize(
-    "name, variant",
-    [
-        pytest.param(name, v, id=f"{name}-{v}", marks=[pytest.mark.cuda] if name in ON_CUDA else [])
-        for v in VARIANTS
-        for name in v.exempt
-    ],
-)
+@pytest.mark.parametrize("name, variant", [question(name, variant) for variant in VARIANTS for name in variant.exempt])
 def test_exemption_is_needed(name: str, variant: Variant) -> None:
     assert variant.exempt[name]
     assert not is_kept(name, variant)

@@ -4,7 +4,8 @@ import ast
 
 import pytest
 
-from tests.contract.mutants import MUTANTS, ROOT, Mutant
+from tests.contract.mutants import CONTRACT, MUTANTS, ROOT, Mutant
+from torchneupy.testing.parts import PARTS
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
@@ -18,3 +19,9 @@ def test_a_bug_has_its_place_in_the_package(mutant: Mutant) -> None:
 
 def test_bugs_have_names_of_their_own() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_of_the_contract_has_a_bug_of_its_own(part: str) -> None:
+    keywords = [mutant.keyword for mutant in MUTANTS if mutant.tests == CONTRACT]
+    assert any(keyword.startswith(f"[{part}-") for keyword in keywords)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.contract.entries.pieces import ANY_MATRIX, ANY_SEQUENCE, each_row, same
+from tests.contract.entries.pieces import ANY_MATRIX, ANY_SEQUENCE, UNPICKLABLE, each_row, same
 from tests.contract.entry import Array, Case, Reference, Refused, Variant
 from torchneupy.exceptions import LayerConnectionError
 
@@ -37,10 +37,7 @@ CASES: tuple[Case, ...] = (
                 "Elementwise(lambda x, y: x - 2 * y)",
                 ANY_MATRIX * 3,
                 each_row(lambda x, y, z: x - 2 * y - 2 * z),
-                exempt={
-                    "repr_evaluates": "A function is shown by its name",
-                    "pickles": "Python cannot pickle a lambda",
-                },
+                exempt={"repr_evaluates": "A function is shown by its name", **UNPICKLABLE},
             ),
             Variant(
                 "Elementwise(nn.Bilinear(4, 4, 4))",

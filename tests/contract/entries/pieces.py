@@ -10,6 +10,7 @@ ANY_MATRIX: tuple[Shape, ...] = (("features",),)
 ANY_SEQUENCE: tuple[Shape, ...] = (("steps", "features"),)
 ANY_IMAGE: tuple[Shape, ...] = (("height", "width", "channels"),)
 
+UNPICKLABLE = dict.fromkeys(("pickle", "pickle_keeps_options"), "Python cannot pickle a lambda")
 SHAPES_OF_ARRAYS = {"repr_evaluates": "An array is shown by its shape"}
 
 

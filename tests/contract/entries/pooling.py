@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from tests.contract.entries.convolutions import at_least, margins
-from tests.contract.entries.pieces import ANY_IMAGE, ANY_MATRIX, ANY_SEQUENCE, each_row
+from tests.contract.entries.pieces import ANY_IMAGE, ANY_MATRIX, ANY_SEQUENCE, UNPICKLABLE, each_row
 from tests.contract.entry import Array, Case, Reference, Refused, Shape, Variant
 from torchneupy.exceptions import LayerConnectionError
 
 ANY_VOLUME: tuple[Shape, ...] = (("depth", "height", "width", "channels"),)
-NO_EMPTY_BATCH = {"on_meta": "torch knows no shape for an empty batch of its kernel"}
+NO_EMPTY_BATCH = {"small_batches": "torch knows no shape for an empty batch of its kernel"}
 NOT_IMPORTED = {"repr_evaluates": "A function is shown by its name"}
 
 
@@ -123,7 +123,7 @@ CASES: tuple[Case, ...] = (
                 "GlobalPooling(lambda x, axis: x.amax(axis) - x.mean(axis))",
                 ANY_IMAGE,
                 over_all(lambda x, axis: x.max(axis) - x.mean(axis)),
-                exempt={**NOT_IMPORTED, "pickles": "Python cannot pickle a lambda"},
+                exempt={**NOT_IMPORTED, **UNPICKLABLE},
             ),
         ),
         (
