@@ -467,3 +467,16 @@ def test_from_type(layer, network, shape):
     assert isinstance(layer, BaseLayer)
     assert isinstance(network, LayerGraph)
     assert isinstance(shape, TensorShape)
+
+
+@pytest.mark.parametrize(
+    "strategy", [st.from_type(BaseLayer), layers(), networks()], ids=["type", "layers", "networks"]
+)
+def test_strategies_that_were_made_before_draw_what_is_registered_later(request, strategy):
+    def has_scale(found: Any) -> bool:
+        return any(isinstance(layer, Scale) for layer in ([found] if isinstance(found, BaseLayer) else found))
+
+    with pytest.raises(NoSuchExample):
+        find(strategy, has_scale, settings=settings(max_examples=50, database=None))
+    request.getfixturevalue("registered")
+    assert find(strategy, has_scale) is not None

@@ -387,7 +387,7 @@ class Palette:
     Parameters
     ----------
     allow : collection of classes, or None
-        ``None`` is all that are registered.
+        ``None`` is all that are registered, at the time when something is drawn.
     forbid : collection of classes
 
     Raises
@@ -401,19 +401,30 @@ class Palette:
             if cls not in CATALOGUE:
                 name = getattr(cls, "__name__", repr(cls))
                 raise ValueError(f"Nobody said how to draw {name}: call register_layer({name}, strategy_function)")
-        self.entries = {
-            cls: entry for cls, entry in CATALOGUE.items() if cls not in forbid and (allow is None or cls in allow)
-        }
+        self._allow, self._forbid = allow, forbid
+        self._chosen: dict[type[BaseLayer], Entry] = {}
+        self._chosen_from: dict[type[BaseLayer], Entry] = {}
+        self._found: dict[tuple[Sizes, ...], dict[type[BaseLayer], Strategies]] = {}
         if not self.entries:
             raise ValueError(f"There is no class of layers left to draw: {allow=}, {forbid=}")
-        self._found: dict[tuple[Sizes, ...], dict[type[BaseLayer], Strategies]] = {}
+
+    @property
+    def entries(self) -> dict[type[BaseLayer], Entry]:
+        """The classes and how they are drawn; others may have been registered since the last time."""
+        if self._chosen_from != CATALOGUE:
+            allow = CATALOGUE if self._allow is None else self._allow
+            self._chosen_from = dict(CATALOGUE)
+            self._chosen = {c: entry for c, entry in CATALOGUE.items() if c in allow and c not in self._forbid}
+            self._found = {}
+        return self._chosen
 
     def suitable(self, *sizes: Sizes) -> dict[type[BaseLayer], Strategies]:
         """The classes of which layers can take inputs of these sizes, and the strategies for them."""
+        entries = self.entries
         if sizes not in self._found:
             drawn = {
                 cls: entry.strategy(*sizes)
-                for cls, entry in self.entries.items()
+                for cls, entry in entries.items()
                 if entry.n_inputs[0] <= len(sizes) <= entry.n_inputs[1]
             }
             self._found[sizes] = {cls: strategy for cls, strategy in drawn.items() if not strategy.is_empty}
