@@ -1,6 +1,7 @@
 """Expected values are computed by numpy in float64 from the definition, one place of the kernel after the other."""
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.autograd import gradgradcheck
+from torch.autograd import gradcheck, gradgradcheck
 from torch.export import Dim
 from torch.profiler import ProfilerActivity, profile
 
@@ -55,15 +56,17 @@ def output_and_values(layer: Any, x: torch.Tensor) -> tuple[torch.Tensor, dict[s
     shape=st.tuples(st.integers(0, 2), st.integers(1, 9), st.integers(1, 9), st.integers(1, 3)),
     filters=st.integers(1, 3),
     bias=st.sampled_from([0, None]),
+    is_product=st.booleans(),
 )
 def test_convolution(
-    kernel: Any, padding: Any, stride: Any, dilation: Any, shape: Any, filters: int, bias: int | None
+    kernel: Any, padding: Any, stride: Any, dilation: Any, shape: Any, filters: int, bias: int | None, is_product: bool
 ) -> None:
     reaches = [(kernel[axis] - 1) * dilation[axis] + 1 for axis in (0, 1)]
     margins = (0, 0) if isinstance(padding, str) else padding
     assume(padding == "same" or all(shape[1 + axis] + 2 * margins[axis] >= reaches[axis] for axis in (0, 1)))
     x = normal(*shape)
-    output, values = output_and_values(Convolution((*kernel, filters), padding, stride, dilation, bias=bias), x)
+    with patch.object(Convolution, "_is_product", return_value=is_product):
+        output, values = output_and_values(Convolution((*kernel, filters), padding, stride, dilation, bias=bias), x)
     wanted = convolution(per_axis(padding), stride, dilation)(values, x.numpy())
     np.testing.assert_allclose(output.detach().numpy(), wanted, rtol=1e-10, atol=1e-10)
 
@@ -138,6 +141,46 @@ def test_large_weights(cls: Any, size: Any) -> None:
         layer.weight += step
         change = layer(x).sum() - output.sum()
     torch.testing.assert_close(layer.weight.grad[1, 2, 3, 4], change)
+
+
+@pytest.mark.parametrize(
+    "size, shape, options, is_product",
+    [
+        ((1, 1, 4), (5, 9, 9, 3), {}, True),
+        ((1, 1, 4), (5, 9, 9, 3), {"padding": "same", "stride": 2}, True),
+        ((1, 1, 4), (5, 9, 9, 3), {"padding": 1}, False),
+        ((3, 3, 96), (1, 6, 8, 90), {"padding": "same"}, True),
+        ((3, 3, 96), (2, 6, 8, 90), {"padding": "same"}, False),
+        ((3, 3, 96), (2, 6, 8, 90), {"padding": "same", "stride": (2, 1)}, True),
+        ((3, 3, 8), (1, 2, 2, 9), {"padding": "same"}, False),
+    ],
+)
+def test_large_weights_at_few_places_are_multiplied(size: Any, shape: Any, options: Any, is_product: bool) -> None:
+    network = join(Input(shape[1:]), Convolution(size, **options))
+    x = normal(*shape, dtype=torch.float32)
+    network(x)
+    with profile(activities=[ProfilerActivity.CPU]) as record:
+        output = network(x)
+    assert ("aten::linear" in {event.name for event in record.events()}) is is_product
+    twin = join(Input(shape[1:]), Convolution(size, **options)).double()
+    twin.load_state_dict(network.state_dict())
+    with patch.object(Convolution, "_is_product", return_value=False):
+        torch.testing.assert_close(output.double(), twin(x.double()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_gradients_of_products() -> None:
+    layer = Convolution((3, 2, 3), padding="same", stride=(2, 1), dilation=(1, 2))
+    join(Input((5, 4, 2)), layer).double()
+    values = dict(layer.named_parameters())
+
+    def compute(x: torch.Tensor, *tensors: torch.Tensor) -> Any:
+        return torch.func.functional_call(layer, dict(zip(values, tensors, strict=True)), (x,))
+
+    tensors = [tensor.detach().clone().requires_grad_() for tensor in (normal(2, 5, 4, 2), *values.values())]
+    with patch.object(Convolution, "_is_product", return_value=True):
+        assert gradcheck(compute, tensors, check_forward_ad=True)
+        assert gradgradcheck(compute, tensors)
 
 
 # Sizes

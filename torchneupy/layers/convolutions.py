@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch.nn import functional
 
 from torchneupy import init
 from torchneupy.core.properties import ParameterProperty, TypedListProperty, WithdrawProperty
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import WeightInitializationError
-from torchneupy.layers.axes import kept_alone
+from torchneupy.layers.axes import channels_first, channels_last, kept_alone
 from torchneupy.layers.images import ImageLayer, as_image_shape, same_margins
 from torchneupy.layers.tracing import is_open, is_recorded
 
@@ -178,7 +179,45 @@ class Convolution(ImageLayer):
         weight = self.weight
         if weight is None:
             self.fail_if_not_built()
+        if self._is_product(image, weight):
+            places = self._places(channels_last(image))
+            return channels_first(functional.linear(places, weight.flatten(0, 2).t(), self.bias))
         return self.convolve(kept_alone(image), self._as_kernel(weight))
+
+    def _is_product(self, image: Any, weight: Any) -> bool:
+        """Whether to multiply what the kernel sees at each place by the weight as a matrix.
+
+        Torch's kernels for CPUs bring the weight into another order, which takes longer than the rest where it is large
+        and there are few places. GPUs may compute convolutions with less precision than products, and then faster:
+        that is for the user to say. Compilers and exporters know convolutions, too.
+        """
+        if not image.is_cpu or torch.compiler.is_compiling() or is_recorded():
+            return False
+        if self.size[:2] == (1, 1) and self.padding in ("VALID", "SAME", (0, 0)):
+            return True  # the image as it is
+        if weight.numel() < LARGE:
+            return False
+        batch, _, *sizes = image.shape
+        n_places = batch * self.new_size(0, sizes[0]) * self.new_size(1, sizes[1])
+        return bool(2 * n_places <= self.size[2])
+
+    def _places(self, image: Any) -> Any:
+        """What the kernel sees at each place: image and result with the channels last."""
+        if self.padding != "VALID":
+            margins = [side for axis in (1, 0) for side in self._margins(axis, image.shape[1 + axis])]
+            image = functional.pad(image, (0, 0, *margins))
+        if self.size[:2] == (1, 1):
+            rows, columns = self.stride
+            return image[:, ::rows, ::columns]
+        for axis in (0, 1):
+            image = image.unfold(1 + axis, self._window(axis), self.stride[axis])[..., :: self.dilation[axis]]
+        return image.permute(0, 1, 2, 4, 5, 3).flatten(3)
+
+    def _margins(self, axis: int, size: Any) -> tuple[Any, Any]:
+        """How much padding puts before and after an axis of a size."""
+        if self.padding == "SAME":
+            return same_margins(size, self._window(axis), self.stride[axis])
+        return (0, 0) if self.padding == "VALID" else (self.padding[axis],) * 2
 
     def _as_kernel(self, weight: Any) -> Any:
         """The weight in torch's order of the axes."""
@@ -193,17 +232,12 @@ class Convolution(ImageLayer):
 
     def convolve(self, image: Any, weight: Any) -> Any:
         """The convolution in torch's order of the axes: image ``(batch, channels, ...)``, weight ``(filters, ...)``."""
-        padding = self.padding
-        if padding == "VALID":
-            padding = 0
-        elif padding == "SAME":
-            image, padding = self._pad(image)
+        image, padding = self._pad(image)
         return functional.conv2d(image, weight, self.bias, self.stride, padding, self.dilation)
 
     def _pad(self, image: Any) -> tuple[Any, Any]:
         """The image and what the kernel has to add on both sides, which costs nothing: all where that will do."""
-        top, bottom = same_margins(image.shape[2], self._window(0), self.stride[0])
-        left, right = same_margins(image.shape[3], self._window(1), self.stride[1])
+        (top, bottom), (left, right) = (self._margins(axis, image.shape[2 + axis]) for axis in (0, 1))
         if not is_open(top) and not is_open(left) and top == bottom and left == right:
             return image, (top, left)
         return functional.pad(image, (left, right, top, bottom)), 0
@@ -284,6 +318,9 @@ class Deconvolution(Convolution):
     def weight_shape(self, n_channels: int) -> tuple[int, ...]:
         rows, columns, n_filters = self.size
         return rows, columns, n_filters, n_channels
+
+    def _is_product(self, image: Any, weight: Any) -> bool:
+        return False
 
     def convolve(self, image: Any, weight: Any) -> Any:
         (top, below, bottom), (left, beside, right) = self._crop(0), self._crop(1)
