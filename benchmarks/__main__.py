@@ -1,22 +1,23 @@
-"""``python -m benchmarks [--quick] [--only NAME] [--device cpu|cuda] [--threads N] [--json FILE]``.
+"""``python -m benchmarks [--quick] [--only NAME] [--device cpu|cuda] [--threads N] [--json FILE] [--picture FILE]``.
 
-Prints a table in Markdown: for each question the rivals, their best figures, and the quartiles of their ratios to the
-first rival. Ends with exit code 1 if a goal is missed.
+Prints a table in Markdown: for each question and each rival the medians of both, and the quartiles of our ratios to the
+rival, of which less than 1 is faster. Ends with exit code 1 if a goal is missed. ``--record`` puts the results where
+README.rst shows them.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 import torchneupy
+from benchmarks import report
 from benchmarks.measure import Options, Result, ask
 
 __all__ = ["main"]
@@ -25,10 +26,12 @@ FILES = (
     "dense",
     "residual",
     "convolution",
+    "resnet",
     "pooling",
     "batchnorm",
     "embedding",
     "recurrent",
+    "predicting",
     "building",
     "importing",
     "memory",
@@ -44,27 +47,12 @@ def processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def surroundings(device: str, threads: int) -> str:
-    where = torch.cuda.get_device_name() if device == "cuda" else processor()
+def surroundings(options: Options) -> str:
+    where = torch.cuda.get_device_name() if options.device == "cuda" else processor()
     return (
         f"torchneupy {torchneupy.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{where}, {threads} thread(s)"
+        f"{where}, {options.threads} thread(s)"
     )
-
-
-def table(results: Iterable[Result]) -> str:
-    """The results in Markdown."""
-    lines = ["| work | rival | best | ratio: median | quartiles | goal |", "|---|---|---|---|---|---|"]
-    question = None
-    for result in results:
-        name = result.question if result.question != question else ""
-        question = result.question
-        goal = "" if result.goal is None else f"{result.goal:g} {'met' if result.is_met else 'MISSED'}"
-        lines.append(
-            f"| {name} | {result.rival} | {result.best:,.1f} {result.unit} | {result.median:.3f} "
-            f"| {result.lower:.3f} to {result.upper:.3f} | {goal} |"
-        )
-    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,26 +63,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the ratios there (.png; needs matplotlib)")
+    parser.add_argument("--record", action="store_true", help="write the files that README.rst shows, and its table")
     arguments = parser.parse_args(argv)
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("this PyTorch finds no CUDA GPU")
     if arguments.threads < 1:
         parser.error(f"threads must be a positive number, got {arguments.threads}")
+    if arguments.record and (arguments.only or arguments.quick):
+        parser.error("--record wants a whole run, without --only and --quick")
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    options = Options(arguments.device, arguments.quick)
+    options = Options(arguments.device, arguments.quick, arguments.threads)
     results: list[Result] = []
     for name in [arguments.only] if arguments.only else FILES:
         for question in importlib.import_module(f"benchmarks.{name}").questions(options):
             print(f"{question.name} ...", file=sys.stderr, flush=True)
             results += ask(question, options)
 
-    where = surroundings(arguments.device, arguments.threads)
-    print(where, table(results), sep="\n\n")
+    where = surroundings(options)
+    print(where, report.markdown(results), sep="\n\n")
     if arguments.json is not None:
-        content = {"surroundings": where, "results": [result._asdict() for result in results]}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        arguments.json.write_text(report.as_json(where, results), encoding="utf-8")
+    if arguments.picture is not None:
+        report.draw(results, arguments.picture)
+    if arguments.record:
+        report.record(where, results)
     return 0 if all(result.is_met for result in results) else 1
 
 

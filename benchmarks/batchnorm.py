@@ -6,13 +6,15 @@ and group normalisation. Rivals are those of torch.nn, with images in ``channels
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from benchmarks.measure import Options, Question
+from benchmarks.rivals.apart import KERAS, keras_and_neupy
 from benchmarks.training import backward, forward
 from torchneupy.layers import BatchNorm, GroupNorm, Input, LayerGraph, join
 
@@ -22,11 +24,19 @@ IMAGES = ((16, 32, 32, 64), (2, 224, 224, 16))
 ROWS = ((32, 64), (512, 256))
 N_GROUPS = 4
 GOAL = 1.05
+KERAS_GOAL = 0.60
 
 
 def pair(rival: nn.Module, layer: Any, shape: tuple[int, ...], device: str) -> tuple[nn.Module, LayerGraph]:
     """Torch's module and our layer, each in a network."""
     return nn.Sequential(rival).to(device), join(Input(shape[1:]), layer).to(device)
+
+
+def by_hand(module: Any, training: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The function that one of torch's modules calls, with its values."""
+    (one,) = module
+    mean, variance, weight, bias = one.running_mean, one.running_var, one.weight, one.bias
+    return lambda x: functional.batch_norm(x, mean, variance, weight, bias, training, 0.1, 1e-5)
 
 
 def questions(options: Options) -> Iterator[Question]:
@@ -42,11 +52,20 @@ def questions(options: Options) -> Iterator[Question]:
             rival.train(training)
             own.train(training)
             for work, what in ((forward, "forward without gradients"), (backward, "forward and backward")):
-                works = {f"nn.{rival_class.__name__}": work(rival, values), "torchneupy": work(own, x)}
                 goal = GOAL if len(shape) == 4 and training is (work is backward) else None
-                yield Question(f"BatchNorm {where}, {mode}, {what}", works, goal)
+                rival_name = f"nn.{rival_class.__name__}{', channels_last' if len(shape) == 4 else ''}"
+                rivals: dict[str, Any] = {rival_name: work(rival, values)}
+                if work is forward:
+                    rivals["by hand"] = forward(by_hand(rival, training), values)
+                    if not training:  # Keras's function of tensors; a training step is not one of BatchNorm alone
+                        sizes = {"shape": shape[1:]}
+                        rivals |= keras_and_neupy("batchnorm", "forward", options, x, own, **sizes)
+                goals = {KERAS: KERAS_GOAL} if KERAS in rivals else {}
+                if goal is not None:
+                    goals[rival_name] = goal
+                yield Question(f"BatchNorm {where}, {mode}, {what}", work(own, x), rivals, goals)
         if len(shape) == 4:
             rival, own = pair(nn.GroupNorm(N_GROUPS, shape[-1]), GroupNorm(N_GROUPS), shape, options.device)
             for work, what in ((forward, "forward without gradients"), (backward, "forward and backward")):
-                works = {"nn.GroupNorm": work(rival, values), "torchneupy": work(own, x)}
-                yield Question(f"GroupNorm {where}, {what}", works)
+                rivals = {"nn.GroupNorm, channels_last": work(rival, values)}
+                yield Question(f"GroupNorm {where}, {what}", work(own, x), rivals)

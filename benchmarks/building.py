@@ -12,6 +12,7 @@ from functools import partial
 from torch import nn
 
 from benchmarks.measure import Options, Question
+from benchmarks.rivals.apart import keras_and_neupy
 from torchneupy.layers import Input, LayerGraph, Relu, join
 
 __all__ = ["questions"]
@@ -36,14 +37,17 @@ def by_operator(n_layers: int) -> LayerGraph:
 
 def questions(options: Options) -> Iterator[Question]:
     """Ask what the docstring of this module says."""
-    del options  # built on the CPU, whatever runs it later
+    # Built on the CPU, whatever runs it later.
     for n_layers in (10, 100, 1000):
         yield Question(
             f"building {n_layers} layers by join",
-            {"nn.Sequential": partial(sequential, n_layers), "torchneupy": partial(ours, n_layers)},
-            goal=2.0,
+            partial(ours, n_layers),
+            {
+                "nn.Sequential": partial(sequential, n_layers),
+                **keras_and_neupy("building", "building", options, n_layers=n_layers, width=WIDTH),
+            },
+            {"nn.Sequential": 2.0},
         )
     yield Question(
-        "building 1000 layers by repeated >>",
-        {"nn.Sequential": lambda: sequential(1000), "torchneupy": lambda: by_operator(1000)},
+        "building 1000 layers by repeated >>", lambda: by_operator(1000), {"nn.Sequential": lambda: sequential(1000)}
     )

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Options, Question
-from benchmarks.training import compiled, forward, step
+from benchmarks.rivals.apart import KERAS, keras_and_neupy
+from benchmarks.training import compiled, forward, step, whole_step
 from torchneupy.layers import Input, LayerGraph, Relu, join
 
 __all__ = ["questions"]
@@ -20,7 +21,11 @@ N_LAYERS = 8
 WIDTH = 64
 #: Batch size to the goals for a forward pass and for a training step.
 GOALS = {8: (0.65, 0.90), 512: (0.92, 0.95)}
+#: The same, against Keras.
+KERAS_GOALS = {8: (0.10, 0.60), 512: (0.60, 0.60)}
 COMPILED_GOAL = 1.02
+#: Batch size to the goal for a whole training step as one graph, against an eager loop.
+WHOLE_GOALS = {8: 0.42}
 
 
 def sequential() -> nn.Sequential:
@@ -47,34 +52,52 @@ class ByHand:
 
 def questions(options: Options) -> Iterator[Question]:
     """Ask what the docstring of this module says."""
+    sizes = {"n_layers": N_LAYERS, "width": WIDTH}
     for batch, (forward_goal, step_goal) in GOALS.items():
         x = torch.randn(batch, WIDTH, device=options.device)
         rival, own, by_hand = sequential().to(options.device), ours().to(options.device), ByHand(options.device)
+        keras_forward, keras_step = KERAS_GOALS[batch]
         yield Question(
             f"dense, batch {batch}, forward without gradients",
-            {"nn.Sequential": forward(rival, x), "torchneupy": forward(own, x), "by hand": forward(by_hand, x)},
-            forward_goal,
+            forward(own, x),
+            {
+                "nn.Sequential": forward(rival, x),
+                "by hand": forward(by_hand, x),
+                **keras_and_neupy("dense", "forward", options, x, own, **sizes),
+            },
+            {"nn.Sequential": forward_goal, KERAS: keras_forward},
         )
         yield Question(
             f"dense, batch {batch}, training step",
+            step(own, own.parameters(), x),
             {
                 "nn.Sequential": step(rival, rival.parameters(), x),
-                "torchneupy": step(own, own.parameters(), x),
                 "by hand": step(by_hand, by_hand.weights + by_hand.biases, x),
+                **keras_and_neupy("dense", "training step", options, x, own, **sizes),
             },
-            step_goal,
+            {"nn.Sequential": step_goal, KERAS: keras_step},
         )
         theirs, mine = compiled(rival), compiled(own)
         yield Question(
             f"dense, batch {batch}, compiled, forward without gradients",
-            {"compiled nn.Sequential": forward(theirs, x), "torchneupy": forward(mine, x)},
-            COMPILED_GOAL,
+            forward(mine, x),
+            {"compiled nn.Sequential": forward(theirs, x)},
+            {"compiled nn.Sequential": COMPILED_GOAL},
         )
         yield Question(
             f"dense, batch {batch}, compiled, training step",
+            step(mine, own.parameters(), x),
+            {"compiled nn.Sequential": step(theirs, rival.parameters(), x)},
+            {"compiled nn.Sequential": COMPILED_GOAL},
+        )
+        eager = "nn.Sequential, eager"
+        yield Question(
+            f"dense, batch {batch}, whole training step as one graph",
+            whole_step(own, x),
             {
-                "compiled nn.Sequential": step(theirs, rival.parameters(), x),
-                "torchneupy": step(mine, own.parameters(), x),
+                eager: step(rival, rival.parameters(), x),
+                "nn.Sequential, as one graph": whole_step(rival, x),
+                **keras_and_neupy("dense", "training step", options, x, own, **sizes),
             },
-            COMPILED_GOAL,
+            {eager: WHOLE_GOALS[batch]} if batch in WHOLE_GOALS else {},
         )

@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from benchmarks.measure import Options, Question
-from benchmarks.training import compiled, forward, forward_and_backward
+from benchmarks.rivals.apart import KERAS, keras_and_neupy
+from benchmarks.training import compiled, forward, forward_and_backward, step
 from torchneupy.layers import Embedding, Input
 
 __all__ = ["questions"]
@@ -17,6 +19,7 @@ __all__ = ["questions"]
 N_ROWS, WIDTH = 10_000, 64
 BATCH, N_STEPS = 32, 50
 GOAL = 1.05
+KERAS_GOAL = 0.60
 
 
 def questions(options: Options) -> Iterator[Question]:
@@ -24,9 +27,38 @@ def questions(options: Options) -> Iterator[Question]:
     indices = torch.randint(N_ROWS, (BATCH, N_STEPS), device=options.device)
     rival = nn.Sequential(nn.Embedding(N_ROWS, WIDTH)).to(options.device)
     own: Any = (Input(N_STEPS) >> Embedding(N_ROWS, WIDTH)).to(options.device)
+    weight = nn.Parameter(torch.randn(N_ROWS, WIDTH, device=options.device))
+    where = f"Embedding {N_ROWS}x{WIDTH}, {BATCH}x{N_STEPS} indices"
+    sizes = {"n_steps": N_STEPS, "n_rows": N_ROWS, "width": WIDTH}
+    yield Question(
+        f"{where}, forward without gradients",
+        forward(own, indices),
+        {
+            "nn.Embedding": forward(rival, indices),
+            "by hand": forward(lambda x: functional.embedding(x, weight), indices),
+            **keras_and_neupy("embedding", "forward", options, indices, own, **sizes),
+        },
+        {"nn.Embedding": GOAL, KERAS: KERAS_GOAL},
+    )
+    yield Question(
+        f"{where}, forward and backward",
+        forward_and_backward(own, indices),
+        {"nn.Embedding": forward_and_backward(rival, indices)},
+        {"nn.Embedding": GOAL},
+    )
+    yield Question(
+        f"{where}, training step",
+        step(own, own.parameters(), indices),
+        {
+            "nn.Embedding": step(rival, rival.parameters(), indices),
+            **keras_and_neupy("embedding", "training step", options, indices, own, **sizes),
+        },
+        {"nn.Embedding": GOAL, KERAS: KERAS_GOAL},
+    )
     for work, what in ((forward, "forward without gradients"), (forward_and_backward, "forward and backward")):
-        works = {"nn.Embedding": work(rival, indices), "torchneupy": work(own, indices)}
-        where = f"Embedding {N_ROWS}x{WIDTH}, {BATCH}x{N_STEPS} indices"
-        yield Question(f"{where}, {what}", works, GOAL)
-        works = {"compiled nn.Embedding": work(compiled(rival), indices), "torchneupy": work(compiled(own), indices)}
-        yield Question(f"{where}, compiled, {what}", works, GOAL)
+        yield Question(
+            f"{where}, compiled, {what}",
+            work(compiled(own), indices),
+            {"compiled nn.Embedding": work(compiled(rival), indices)},
+            {"compiled nn.Embedding": GOAL},
+        )

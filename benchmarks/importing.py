@@ -34,8 +34,9 @@ def questions(options: Options) -> Iterator[Question]:
     del options
     import_time("torch, torchneupy.layers")  # compiled once
     yield Question(
-        "import",
-        {"60 ms": lambda: 60.0, "torchneupy": added_time, "torch": lambda: import_time("torch")},
-        goal=1.0,
+        "import, beyond that of torch",
+        added_time,
+        {"60 ms": lambda: 60.0, "torch": lambda: import_time("torch")},
+        {"60 ms": 1.0},
         unit="ms",
     )

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from benchmarks.measure import Options, Question
 from torchneupy import storage
 from torchneupy.layers import Convolution, Input, LayerGraph, MaxPooling, Relu, Reshape, Softmax, join
@@ -83,14 +85,21 @@ def questions(options: Options) -> Iterator[Question]:
         path = Path(folder) / "vgg16.hdf5"
         storage.save(network, path)
         size = path.stat().st_size / 1e6
+        archive = Path(folder) / "vgg16.pt"
+        torch.save(network.state_dict(), archive)
         yield Question(
             f"loading an HDF5 file of {size:.0f} MB",
-            {"h5py": lambda: read_by_h5py(path), "torchneupy": lambda: storage.load(network, path)},
-            goal=1.0,
+            lambda: storage.load(network, path),
+            {
+                "h5py, reading alone": lambda: read_by_h5py(path),
+                "torch.load of a .pt": lambda: network.load_state_dict(torch.load(archive)),
+            },
+            {"h5py, reading alone": 1.0},
         )
         yield Question(
             f"memory beside the network, loading an HDF5 file of {size:.0f} MB",
-            {"0.2 of the file": lambda: 0.2 * size, "torchneupy": lambda: peak(path)},
-            goal=1.0,
+            lambda: peak(path),
+            {"0.2 of the file": lambda: 0.2 * size},
+            {"0.2 of the file": 1.0},
             unit="MB",
         )

@@ -1,19 +1,24 @@
 """How everything here is measured: rivals take turns, and a ratio is taken within a turn.
 
-What else the machine does slows all rivals of one turn alike, so that their ratio says more than their times.
+What else the machine does slows all who take part in one turn alike, so that their ratio says more than their times.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-__all__ = ["Options", "Question", "Result", "ask"]
+__all__ = ["Absent", "Elsewhere", "Options", "Question", "Result", "ask"]
 
-Work = Callable[[], Any]
+#: Microseconds that one question may take all who are asked, in a quick run and in a full one, unless few turns need
+#: more.
+BUDGETS = {True: 2e6, False: 90e6}
+FEWEST_TURNS = 5
 
 
 class Options(NamedTuple):
@@ -21,47 +26,74 @@ class Options(NamedTuple):
 
     device: str = "cpu"
     quick: bool = False
+    threads: int = 1
 
 
-class Question(NamedTuple):
-    """How long some work takes, done by several rivals.
+@runtime_checkable
+class Elsewhere(Protocol):
+    """Work that is timed where it is done, in another process."""
+
+    def time(self, repetitions: int) -> float:
+        """Microseconds that it takes once, as a mean."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A rival that is not there, or cannot do the work, and why."""
+
+    reason: str
+
+
+Work: TypeAlias = Callable[[], Any] | Elsewhere
+
+
+@dataclass(frozen=True)
+class Question:
+    """How long some work takes us, as against our rivals.
 
     Attributes
     ----------
     name : str
         What the work is.
-    rivals : dict
-        Name to what does the work once; the first one is what the others are compared with.
-    goal : float or None
-        The largest ratio of "torchneupy" that the project allows itself.
+    own : callable or Elsewhere
+        Does it once, by torchneupy.
+    rivals : mapping
+        Name to what does the same, or to Absent.
+    goals : mapping
+        Name of a rival to the largest ratio to it that the project allows itself.
     unit : str
-        ``"us"`` for work that is timed here; for other units each rival returns its own figure.
+        ``"us"`` for work that is timed here; for other units each returns its own figure.
     """
 
     name: str
-    rivals: dict[str, Work]
-    goal: float | None = None
+    own: Work
+    rivals: Mapping[str, Work | Absent]
+    goals: Mapping[str, float] = field(default_factory=dict)
     unit: str = "us"
 
 
 class Result(NamedTuple):
-    """What a rival needed: the best figure, and quartiles of the ratios to the first rival."""
+    """Us against one rival: the medians, and the median and the quartiles of our ratios to it, turn by turn."""
 
     question: str
     rival: str
-    best: float
-    unit: str
-    lower: float
-    median: float
-    upper: float
-    goal: float | None
+    own: float = math.nan
+    other: float = math.nan
+    unit: str = "us"
+    lower: float = math.nan
+    median: float = math.nan
+    upper: float = math.nan
+    goal: float | None = None
+    absent: str = ""
 
     @property
     def is_met(self) -> bool:
-        return self.goal is None or self.median <= self.goal
+        return bool(self.absent) or self.goal is None or self.median <= self.goal
 
 
 def time_once(work: Work, repetitions: int, wait: Callable[[], None]) -> float:
+    if isinstance(work, Elsewhere):
+        return work.time(repetitions)
     wait()
     begin = time.perf_counter()
     for _ in range(repetitions):
@@ -79,35 +111,65 @@ def waiting_for(device: str) -> Callable[[], None]:
     return torch.cuda.synchronize
 
 
+class Timer:
+    """Takes the figures of one question.
+
+    Attributes
+    ----------
+    turns : int
+        How many turns each is given.
+    """
+
+    def __init__(self, question: Question, works: Mapping[str, Work], options: Options) -> None:
+        turns, least = (5, 0.01) if options.quick else (41, 0.03)
+        self.works = works
+        self.is_timed = question.unit == "us"
+        self.wait = waiting_for(options.device)
+        self.repetitions = dict.fromkeys(works, 1)
+        if self.is_timed:
+            warm = {name: min(time_once(work, 1, self.wait) for _ in range(3)) for name, work in works.items()}
+            self.repetitions = {name: max(1, round(least * 1e6 / max(one, 1))) for name, one in warm.items()}
+            whole = sum(warm[name] * self.repetitions[name] for name in works)
+            self.turns = min(turns, max(FEWEST_TURNS, int(BUDGETS[options.quick] / max(whole, 1))))
+        else:
+            self.turns = min(turns, 7)
+
+    def figure(self, name: str) -> float:
+        work = self.works[name]
+        if self.is_timed:
+            return time_once(work, self.repetitions[name], self.wait)
+        assert callable(work)
+        return float(work())
+
+
+OWN = "torchneupy"
+
+
 def ask(question: Question, options: Options) -> list[Result]:
-    """Let the rivals take turns, each for about the same time, and compare them within each turn."""
-    rounds, turn = (5, 0.01) if options.quick else (41, 0.03)
-    wait = waiting_for(options.device)
-    figures: dict[str, list[float]] = {name: [] for name in question.rivals}
-    repetitions = {}
-    for name, work in question.rivals.items():
-        warm = min(time_once(work, 1, wait) for _ in range(3)) if question.unit == "us" else 0.0
-        repetitions[name] = max(1, round(turn * 1e6 / max(warm, 1)))
-    if question.unit != "us":
-        rounds = min(rounds, 7)
+    """Let all take turns, each for about the same time, and compare them within each turn."""
+    works: dict[str, Work] = {OWN: question.own}
+    works |= {name: work for name, work in question.rivals.items() if not isinstance(work, Absent)}
+    timer = Timer(question, works, options)
+    figures: dict[str, list[float]] = {name: [] for name in works}
     gc.collect()
     gc.disable()
     try:
-        for turn_number in range(rounds):
-            names = list(question.rivals)
-            # Who comes first changes, as what a rival leaves behind may help or hinder the next.
-            for name in names if turn_number % 2 else names[::-1]:
-                work = question.rivals[name]
-                figures[name].append(time_once(work, repetitions[name], wait) if question.unit == "us" else work())
+        for turn in range(timer.turns):
+            # Who comes first changes, as what one leaves behind may help or hinder the next.
+            for name in list(works) if turn % 2 else list(works)[::-1]:
+                figures[name].append(timer.figure(name))
             gc.collect()
     finally:
         gc.enable()
-    return [summarise(question, name, figures) for name in question.rivals]
+    return [compare(question, name, figures) for name in question.rivals]
 
 
-def summarise(question: Question, name: str, figures: dict[str, list[float]]) -> Result:
-    reference = figures[next(iter(figures))]
-    ratios = [own / other for own, other in zip(figures[name], reference, strict=True)]
-    lower, median, upper = statistics.quantiles(ratios, n=4)
-    goal = question.goal if name == "torchneupy" else None
-    return Result(question.name, name, min(figures[name]), question.unit, lower, median, upper, goal)
+def compare(question: Question, rival: str, figures: Mapping[str, list[float]]) -> Result:
+    goal = question.goals.get(rival)
+    found = question.rivals[rival]
+    if isinstance(found, Absent):
+        return Result(question.name, rival, unit=question.unit, goal=goal, absent=found.reason)
+    own, other = figures[OWN], figures[rival]
+    lower, median, upper = statistics.quantiles([one / two for one, two in zip(own, other, strict=True)], n=4)
+    medians = statistics.median(own), statistics.median(other)
+    return Result(question.name, rival, *medians, question.unit, lower, median, upper, goal)

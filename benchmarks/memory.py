@@ -79,16 +79,14 @@ def questions(options: Options) -> Iterator[Question]:
     device = options.device
     for name, subject in subjects():
         own, rival = subject.own.to(device), subject.rival.to(device)
-        sides = {
-            "torch.nn": (rival, subject.rival_input.to(device)),
-            "torchneupy": (own, subject.own_input.to(device)),
-        }
+        sides = (own, subject.own_input.to(device)), (rival, subject.rival_input.to(device))
         for what, work in (("a forward pass", forward_to_train), ("a training step", train)):
-            works = {key: work(network, x) for key, (network, x) in sides.items()}
-            for one in works.values():
+            works = [work(network, x) for network, x in sides]
+            for one in works:
                 one()  # the optimizer's first step makes what stays
-            peaks: dict[str, Callable[[], Any]] = {key: partial(peak, one, device) for key, one in works.items()}
-            yield Question(f"{name}, peak of {what}", peaks, goal=subject.goal, unit="KiB")
+            ours, theirs = (partial(peak, one, device) for one in works)
+            goals = {"torch.nn": subject.goal}
+            yield Question(f"{name}, peak of {what}", ours, {"torch.nn": theirs}, goals, unit="KiB")
 
 
 def forward_to_train(network: nn.Module, x: torch.Tensor) -> Callable[[], Any]:

@@ -53,10 +53,9 @@ def questions(options: Options) -> Iterator[Question]:
             where = f"{name}, {shape[0]}x{shape[1]}x{shape[2]}x{shape[3]}"
             for work, what in ((forward, "forward without gradients"), (backward, "forward and backward")):
                 rivals = {
-                    "torch.nn": work(theirs, image),
-                    "torchneupy": work(ours, x),
+                    "torch.nn, channels_last": work(theirs, image),
                     "torch.nn, default layout": work(theirs, image.contiguous()),
                 }
-                yield Question(f"{where}, {what}", rivals)
-                rivals = {"compiled torch.nn": work(compiled(theirs), image), "torchneupy": work(compiled(ours), x)}
-                yield Question(f"{where}, compiled, {what}", rivals)
+                yield Question(f"{where}, {what}", work(ours, x), rivals)
+                rivals = {"compiled torch.nn, channels_last": work(compiled(theirs), image)}
+                yield Question(f"{where}, compiled, {what}", work(compiled(ours), x), rivals)

@@ -1,0 +1,172 @@
+"""Our side: starts the rivals' processes, and lets them work in turn.
+
+Keras 3 is asked if it is installed beside torch (extra ``benchmarks``). The real NeuPy is asked if the environment
+variable ``NEUPY_PYTHON`` names a Python in which ``import neupy`` works; ``NEUPY_SETUP`` may name a module to be
+imported there first.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.measure import Absent, Options
+
+__all__ = ["KERAS", "NEUPY", "Process", "keras_and_neupy", "start"]
+
+ROOT = Path(__file__).resolve().parents[2]
+KERAS = "Keras on torch"
+NEUPY = "NeuPy on TensorFlow"
+
+
+class RivalError(RuntimeError):
+    """A rival cannot do what it is asked for."""
+
+
+class Process:
+    """A rival's process.
+
+    Parameters
+    ----------
+    command : list of str
+        Starts one that answers as worker.py says.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        self.resources = ExitStack()
+        self.errors = self.resources.enter_context(tempfile.TemporaryFile(mode="w+", encoding="utf-8"))
+        path = os.pathsep.join([os.fspath(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = self.resources.enter_context(
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.errors,
+                text=True,
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": path},
+            )
+        )
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.resources.close()
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """What is answered.
+
+        Raises
+        ------
+        RivalError
+            If that is an error, or nothing.
+        """
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            self.errors.seek(0)
+            last = self.errors.read().strip().rpartition("\n")[2]
+            raise RivalError(f"does not start: {last}")
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise RivalError(reply["error"])
+        return reply
+
+    def work(
+        self, kind: str, task: str, x: torch.Tensor | None, n_parameters: int | None, options: dict[str, Any]
+    ) -> WorkApart | Absent:
+        """Have some work made ready; the arrays are ours.
+
+        Raises
+        ------
+        ValueError
+            If the rival's network has not as many parameters as ours, so that its work is another one.
+        """
+        arrays = {} if x is None else {"x": x.cpu().numpy()}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "arrays.npz"
+            np.savez(path, allow_pickle=False, **arrays)
+            try:
+                reply = self.ask(kind=kind, task=task, options=options, arrays=os.fspath(path))
+            except RivalError as error:
+                return Absent(str(error))
+        if n_parameters is not None and reply["n_parameters"] != n_parameters:
+            raise ValueError(f"{kind}: expected {n_parameters} parameters, got {reply['n_parameters']}")
+        return WorkApart(self, reply["work"])
+
+
+class WorkApart:
+    """Work that another process is ready to do."""
+
+    def __init__(self, process: Process, number: int) -> None:
+        self.process = process
+        self.number = number
+
+    def time(self, repetitions: int) -> float:
+        return float(self.process.ask(time=self.number, repetitions=repetitions)["time"])
+
+
+@cache
+def start(rival: str, options: Options) -> Process | Absent:
+    """The process of a rival, started when it is asked for first."""
+    if rival == KERAS:
+        if importlib.util.find_spec("keras") is None:
+            return Absent("not installed: python -m pip install torchneupy[benchmarks]")
+        return Process([sys.executable, "-m", "benchmarks.rivals.keras_worker", options.device, str(options.threads)])
+    python = os.environ.get("NEUPY_PYTHON")
+    if not python:
+        return Absent("NEUPY_PYTHON names no Python with the real NeuPy")
+    if options.device == "cuda":
+        return Absent("NeuPy's TensorFlow runs on the CPU here")
+    return Process([python, "-m", "benchmarks.rivals.neupy_worker", str(options.threads)])
+
+
+def keras_and_neupy(
+    kind: str,
+    task: str,
+    options: Options,
+    x: torch.Tensor | None = None,
+    own: nn.Module | None = None,
+    **sizes: Any,
+) -> dict[str, WorkApart | Absent]:
+    """The work of both.
+
+    Parameters
+    ----------
+    kind : str
+        Name of a network in the workers.
+    task : {"forward", "training step", "predict"}
+    options : Options
+    x : Tensor or None
+        What goes in.
+    own : Module or None
+        Our network, which has to have as many parameters.
+    **sizes
+        Arguments for the network.
+    """
+    n_parameters = None if own is None else sum(p.numel() for p in own.parameters())
+    found: dict[str, WorkApart | Absent] = {}
+    for rival in (KERAS, NEUPY):
+        process = start(rival, options)
+        if isinstance(process, Process):
+            found[rival] = process.work(kind, task, x, n_parameters, sizes)
+        else:
+            found[rival] = process
+    return found

@@ -1,0 +1,88 @@
+"""Keras 3 on PyTorch: ``python -m benchmarks.rivals.keras_worker DEVICE THREADS``.
+
+Trained with ``train_on_batch``, and called as a function of tensors where nothing is trained.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import torch
+from keras import layers
+
+from benchmarks.rivals.worker import Arrays, Made, serve
+
+__all__ = ["make"]
+
+
+def dense(n_layers: int, width: int) -> Any:
+    return keras.Sequential([keras.Input((width,)), *[layers.Dense(width, "relu") for _ in range(n_layers)]])
+
+
+def convolution(size: int, n_blocks: int, n_filters: int) -> Any:
+    parts = [keras.Input((size, size, 3))]
+    for _ in range(n_blocks):
+        parts += [layers.Conv2D(n_filters, 3, padding="same"), layers.BatchNormalization(), layers.ReLU()]
+    return keras.Sequential(parts)
+
+
+def recurrent(layer_class: Any) -> Callable[..., Any]:
+    return lambda n_steps, n_features, n_units: keras.Sequential(
+        [keras.Input((n_steps, n_features)), layer_class(n_units)]
+    )
+
+
+NETWORKS: dict[str, Callable[..., Any]] = {
+    "dense": dense,
+    "convolution": convolution,
+    "resnet50": lambda size: keras.applications.ResNet50(weights=None, input_shape=(size, size, 3)),
+    "lstm": recurrent(layers.LSTM),
+    # NeuPy's GRU is the one that resets before the product.
+    "gru": recurrent(lambda n_units: layers.GRU(n_units, reset_after=False)),
+    "embedding": lambda n_steps, n_rows, width: keras.Sequential(
+        [keras.Input((n_steps,), dtype="int64"), layers.Embedding(n_rows, width)]
+    ),
+    "batchnorm": lambda shape: keras.Sequential([keras.Input(shape), layers.BatchNormalization()]),
+}
+
+
+def building(n_layers: int, width: int) -> Made:
+    return Made(lambda: dense(n_layers, width))
+
+
+def make(kind: str, task: str, options: dict[str, Any], arrays: Arrays) -> Made:
+    """Make work ready; see worker.py."""
+    if kind == "building":
+        return building(**options)
+    batch_size = options.pop("batch_size", None)
+    network = NETWORKS[kind](**options)
+
+    n_parameters = int(sum(keras.ops.size(variable) for variable in network.trainable_variables))
+    if task == "predict":
+        rows = arrays["x"]
+        return Made(lambda: network.predict(rows, batch_size=batch_size, verbose=0), n_parameters)
+    x = torch.as_tensor(arrays["x"], device=DEVICE)
+    if task == "forward":
+
+        def forward() -> Any:
+            with torch.no_grad():
+                return network(x, training=False)
+
+        return Made(forward, n_parameters)
+    with torch.no_grad():
+        target = torch.zeros_like(network(x, training=False))
+    network.compile(optimizer=keras.optimizers.SGD(1e-6), loss="mse")
+    return Made(lambda: network.train_on_batch(x, target), n_parameters)
+
+
+if __name__ == "__main__":
+    DEVICE, threads = sys.argv[1], int(sys.argv[2])
+    torch.set_num_threads(threads)
+    serve(make, torch.cuda.synchronize if DEVICE == "cuda" else lambda: None)

@@ -1,0 +1,88 @@
+"""The real NeuPy on TensorFlow: ``python -m benchmarks.rivals.neupy_worker THREADS``.
+
+Trained with NeuPy's ``GradientDescent``; where nothing is trained, a session computes the network's outputs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+if os.environ.get("NEUPY_SETUP"):
+    __import__(os.environ["NEUPY_SETUP"])
+
+import numpy as np
+import tensorflow as tf
+from neupy import algorithms, architectures, layers
+from neupy.layers import join
+from neupy.utils import tf_utils
+
+from benchmarks.rivals.worker import Arrays, Made, serve
+
+__all__ = ["make"]
+
+
+def dense(n_layers: int, width: int) -> Any:
+    return join(layers.Input(width), *[layers.Relu(width) for _ in range(n_layers)])
+
+
+def convolution(size: int, n_blocks: int, n_filters: int) -> Any:
+    parts = [layers.Input((size, size, 3))]
+    for _ in range(n_blocks):
+        parts += [layers.Convolution((3, 3, n_filters), padding="same"), layers.BatchNorm(), layers.Relu()]
+    return join(*parts)
+
+
+def recurrent(layer_class: Any) -> Callable[..., Any]:
+    return lambda n_steps, n_features, n_units: join(layers.Input((n_steps, n_features)), layer_class(n_units))
+
+
+NETWORKS: dict[str, Callable[..., Any]] = {
+    "dense": dense,
+    "convolution": convolution,
+    "resnet50": lambda size: architectures.resnet50((size, size, 3)),
+    "lstm": recurrent(layers.LSTM),
+    "gru": recurrent(layers.GRU),
+    "embedding": lambda n_steps, n_rows, width: join(layers.Input(n_steps), layers.Embedding(n_rows, width)),
+    "batchnorm": lambda shape: join(layers.Input(tuple(shape)), layers.BatchNorm()),
+}
+
+
+def building(n_layers: int, width: int) -> Made:
+    def build() -> None:
+        tf.reset_default_graph()  # a graph that grows would be slower each time
+        dense(n_layers, width).create_variables()
+
+    return Made(build)
+
+
+def make(kind: str, task: str, options: dict[str, Any], arrays: Arrays) -> Made:
+    """Make work ready; see worker.py."""
+    if kind == "building":
+        return building(**options)
+    batch_size = options.pop("batch_size", None)
+    network = NETWORKS[kind](**options)
+    outputs, placeholder = network.outputs, network.inputs
+    n_parameters = sum(int(np.prod(v.shape.as_list())) for v in network.variables.values() if v.trainable)
+    x = arrays["x"]
+    session = tf_utils.tensorflow_session()
+    tf_utils.initialize_uninitialized_variables()
+    if task == "predict":
+        return Made(lambda: network.predict(x, batch_size=batch_size, verbose=False), n_parameters)
+    if task == "forward":
+        return Made(lambda: session.run(outputs, {placeholder: x}), n_parameters)
+    target = np.zeros_like(session.run(outputs, {placeholder: x}))
+    optimizer = algorithms.GradientDescent(
+        network, loss="mse", step=1e-6, batch_size=None, shuffle_data=False, verbose=False
+    )
+    return Made(lambda: optimizer.one_training_update(x, target), n_parameters)
+
+
+if __name__ == "__main__":
+    threads = int(sys.argv[1])
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    session = tf.Session(config=config)
+    tf_utils.tensorflow_session.cache = session
+    serve(make)

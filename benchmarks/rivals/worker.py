@@ -1,0 +1,77 @@
+"""The rivals' side: reads requests, a line of JSON each, and answers in the same way.
+
+This must run where there is neither torch nor torchneupy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+__all__ = ["Arrays", "Made", "serve"]
+
+#: What networks that are too much for a rival have raised, and the like.
+ERRORS = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+Arrays: TypeAlias = dict[str, "np.ndarray[Any, Any]"]
+
+
+class Made(NamedTuple):
+    """Work that a rival is ready to do, and what tells whether it is the same as ours.
+
+    Attributes
+    ----------
+    work : callable
+        Does it once.
+    n_parameters : int or None
+        How many numbers are trained; None where nobody asks.
+    """
+
+    work: Callable[[], Any]
+    n_parameters: int | None = None
+
+
+def serve(make: Callable[[str, str, dict[str, Any], Arrays], Made], wait: Callable[[], None] = lambda: None) -> None:
+    """Answer until there are no more requests.
+
+    Parameters
+    ----------
+    make : callable
+        Takes the kind of network, what is to be done with it, options, and arrays.
+    wait : callable
+        Waits until the device has finished.
+    """
+    # Libraries print what they like: the answers have a way of their own.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    works: list[Made] = []
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if "time" in request:
+            work, repetitions = works[request["time"]].work, request["repetitions"]
+            wait()
+            begin = time.perf_counter()
+            for _ in range(repetitions):
+                work()
+            wait()
+            return {"time": (time.perf_counter() - begin) / repetitions * 1e6}
+        with np.load(Path(request["arrays"])) as archive:
+            arrays = dict(archive)
+        made = make(request["kind"], request["task"], request["options"], arrays)
+        made.work()
+        works.append(made)
+        return {"work": len(works) - 1, "n_parameters": made.n_parameters}
+
+    for line in sys.stdin:
+        try:
+            reply = answer(json.loads(line))
+        except ERRORS as error:  # the benchmarks tell of it, and go on
+            reply = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
+        print(json.dumps(reply), file=answers, flush=True)
