@@ -486,6 +486,14 @@ def test_calling_a_layer_gives_its_mode_as_the_flag(kind):
     assert_close(network.train().output(X), X)
 
 
+@pytest.mark.parametrize("kind", [Keywords, Flagged, FlaggedOnly, Inherited])
+@pytest.mark.parametrize("training", [True, False], ids=["traced in training", "traced in evaluation"])
+def test_a_layer_that_takes_the_flag_follows_the_mode_after_tracing(kind, training):
+    traced = torch.fx.symbolic_trace((Input(3) >> kind()).train(training))
+    assert_close(traced.train()(X), X + 1)
+    assert_close(traced.eval()(X), X)
+
+
 def test_a_layer_that_takes_no_flag_gets_none():
     layer = Plain()
     network = Input(3) >> layer

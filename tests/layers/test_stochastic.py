@@ -71,6 +71,22 @@ def test_modes_and_flags(make: Callable[[], Identity]) -> None:
 
 
 @every_layer
+@pytest.mark.parametrize("training", [True, False], ids=["traced in training", "traced in evaluation"])
+def test_a_traced_network_follows_the_mode(make: Callable[[], Identity], training: bool) -> None:
+    network, x = Input((4, 4, 3)) >> make(), normal(2, 4, 4, 3)
+    traced: Any = torch.fx.symbolic_trace(network.train(training))
+    nodes = [node for node in traced.graph.nodes if node.op == "call_module"]
+    assert [traced.get_submodule(node.target) for node in nodes] == [network[1]]
+    for mode in (not training, training):
+        traced.train(mode)
+        torch.manual_seed(8)
+        result = traced(x)
+        torch.manual_seed(8)
+        assert torch.equal(result, network.output(x, training=mode))
+        assert torch.equal(result, x) is not mode
+
+
+@every_layer
 @pytest.mark.parametrize("grad", [True, False])
 def test_the_input_stays_as_it_was(make: Callable[[], Identity], grad: bool) -> None:
     x = normal(2, 4, 4, 3).requires_grad_(grad)

@@ -19,6 +19,7 @@ from torchneupy.core.shape import ShapeLike, TensorShape
 from torchneupy.exceptions import LayerConnectionError
 from torchneupy.layers import naming
 from torchneupy.layers.operators import BaseGraph
+from torchneupy.layers.tracing import as_one_node, is_symbolic
 from torchneupy.layers.variable_holder import VariableHolder
 from torchneupy.layers.variables import Connection
 
@@ -225,6 +226,8 @@ class BaseLayer(BaseGraph, VariableHolder):
     def forward(self, *inputs: Any) -> Any:
         """``output`` with ``training`` as the layer's mode has it."""
         if self._takes_training:
+            if inputs and is_symbolic(inputs[0]):
+                return as_one_node(self, *inputs)  # or the graph would keep the mode that it was traced in
             return self.output(*inputs, training=self.training)
         return self.output(*inputs)
 
