@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
+
+# With this cuBLAS repeats itself to the bit. It is read when CUDA starts; the processes that tests start get it, too.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("torchneupy", deadline=None, print_blob=True)
@@ -21,6 +26,33 @@ def fresh_names() -> None:
     from torchneupy.layers.naming import reset_names  # not above: coverage must see the package being imported
 
     reset_names()
+
+
+@contextmanager
+def exact_cuda() -> Iterator[None]:
+    """Let CUDA compute in all bits of float32, for comparisons with the CPU, and by kernels that repeat themselves.
+
+    By default convolutions and recurrent layers are in TF32 on newer GPUs, which has 10 bits of a fraction's 23.
+    """
+    import torch  # not above, as below
+
+    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cublas.allow_tf32, cudnn.deterministic
+    cudnn.allow_tf32, cublas.allow_tf32, cudnn.deterministic = False, False, True
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cublas.allow_tf32, cudnn.deterministic = before
+
+
+@pytest.fixture(autouse=True)
+def exact_where_cuda_is_marked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """For every test that is marked ``cuda``, by the fixture ``device`` or by hand."""
+    if request.node.get_closest_marker("cuda") is None:
+        yield
+    else:
+        with exact_cuda():
+            yield
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
