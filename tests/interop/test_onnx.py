@@ -1,4 +1,7 @@
-"""ONNX by ``torch.onnx.export(dynamo=True)``: onnxruntime computes what the network does, for any batch."""
+"""ONNX by ``torch.onnx.export(dynamo=True)``: onnxruntime computes what the network does, for any batch.
+
+The network that is exported is on the device of the test; onnxruntime computes on the CPU.
+"""
 
 from collections.abc import Iterable
 from functools import partial
@@ -6,7 +9,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch.testing import assert_close
@@ -18,6 +20,9 @@ from tests.contract.example import Example
 from tests.interop.networks import every_case, make_convolution
 from torchneupy.layers import GRU, LSTM, Dropout, Identity, Input, Relu, join, parallel
 
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("onnxscript", reason="onnxscript, with which torch exports, is not installed")
+
 pytestmark = pytest.mark.filterwarnings(
     # The exporter itself uses what torch and onnxscript have deprecated.
     "ignore::DeprecationWarning",
@@ -28,7 +33,10 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def export(network: Any, inputs: tuple[torch.Tensor, ...], **options: Any) -> onnxruntime.InferenceSession:
+def export(network: Any, inputs: tuple[torch.Tensor, ...], **options: Any) -> Any:
+    """A session of onnxruntime."""
+    import onnxruntime
+
     program = torch.onnx.export(
         network, inputs, dynamo=True, dynamic_shapes=network.dynamic_shapes(), verbose=False, **options
     )
@@ -36,10 +44,10 @@ def export(network: Any, inputs: tuple[torch.Tensor, ...], **options: Any) -> on
     return onnxruntime.InferenceSession(program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def run(session: onnxruntime.InferenceSession, inputs: tuple[torch.Tensor, ...]) -> Any:
+def run(session: Any, inputs: tuple[torch.Tensor, ...]) -> Any:
     """What comes out, as the network has it: a tuple if there are several outputs."""
     names = [each.name for each in session.get_inputs()]
-    outputs = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
+    outputs = session.run(None, {name: x.cpu().numpy() for name, x in zip(names, inputs, strict=True)})
     tensors = tuple(torch.from_numpy(np.asarray(output)) for output in outputs)
     return tensors if len(tensors) > 1 else tensors[0]
 
@@ -48,61 +56,68 @@ def joined(parts: Iterable[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...
     return tuple(chain.from_iterable(parts))
 
 
+def draw(example: Example, batch: int, device: str) -> tuple[torch.Tensor, ...]:
+    return tuple(x.to(device) for x in example.draw(batch))
+
+
 def told(variant: Variant, message: str) -> str:
     return f"{variant}: {message}"
 
 
-def agrees(session: onnxruntime.InferenceSession, network: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+def agrees(found: Any, network: Any, inputs: tuple[torch.Tensor, ...], **options: Any) -> None:
     with torch.no_grad():
-        assert_close(run(session, inputs), network(*inputs), rtol=1e-4, atol=1e-5)
+        assert_close(found, network(*inputs), rtol=1e-4, atol=1e-5, check_device=False, **options)
 
 
 @every_case
-def test_onnxruntime_computes_what_the_network_does(case):
-    network = case.network().eval()
-    session = export(network, case.inputs())
+def test_onnxruntime_computes_what_the_network_does(case, device):
+    network = case.network().eval().to(device)
+    session = export(network, case.inputs(device=device))
     assert all(each.shape[0] == "batch" for each in session.get_inputs())
     for batch in (1, 3, 8):
-        agrees(session, network, case.inputs(batch))
+        inputs = case.inputs(batch, device=device)
+        agrees(run(session, inputs), network, inputs)
 
 
-def test_every_layer_is_exported():
+def test_every_layer_is_exported(device):
     """All side by side in one program, because each one takes its time; in the full run each alone, in every way."""
-    examples = [Example(case.variants[0]) for case in LAYERS]
+    examples = [Example(case.variants[0]).to(device) for case in LAYERS]
     networks = [example.network.eval() for example in examples]
-    session = export(parallel(*networks).eval(), joined(example.draw(11) for example in examples))
+    session = export(parallel(*networks).eval(), joined(draw(example, 11, device) for example in examples))
     for batch in (1, 2, 13):
-        inputs = [example.draw(batch) for example in examples]
+        inputs = [draw(example, batch, device) for example in examples]
         outputs = run(session, joined(inputs))
         for example, network, values, output in zip(examples, networks, inputs, outputs, strict=True):
-            with torch.no_grad():
-                assert_close(output, network(*values), rtol=1e-4, atol=1e-5, msg=partial(told, example.variant))
+            agrees(output, network, values, msg=partial(told, example.variant))
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_every_variant_of_every_layer_is_exported(variant: Variant):
-    example = Example(variant)
+def test_every_variant_of_every_layer_is_exported(variant: Variant, device: str):
+    example = Example(variant).to(device)
     network = example.network.eval()
-    session = export(network, example.draw(11))
+    session = export(network, draw(example, 11, device))
     for batch in (1, 2, 13):
-        agrees(session, network, example.draw(batch))
+        inputs = draw(example, batch, device)
+        agrees(run(session, inputs), network, inputs)
 
 
-def test_height_and_width_are_left_open():
-    network = make_convolution((None, None, 3)).eval()
-    session = export(network, (torch.ones(2, 8, 9, 3),))
+def test_height_and_width_are_left_open(device):
+    network = make_convolution((None, None, 3)).eval().to(device)
+    session = export(network, (torch.ones(2, 8, 9, 3, device=device),))
     for shape in [(1, 8, 9, 3), (3, 5, 12, 3)]:
-        agrees(session, network, (torch.rand(shape),))
+        images = torch.rand(shape, device=device)
+        agrees(run(session, (images,)), network, (images,))
 
 
 @pytest.mark.parametrize("layer", [LSTM, GRU])
-def test_the_number_of_steps_is_left_open(layer):
+def test_the_number_of_steps_is_left_open(layer, device):
     """Where torch.export alone fixes it, the exporter has a loop."""
-    network = join(Input((None, 5)), layer(6)).eval()
-    session = export(network, (torch.ones(2, 7, 5),))
+    network = join(Input((None, 5)), layer(6)).eval().to(device)
+    session = export(network, (torch.ones(2, 7, 5, device=device),))
     for steps in (7, 1, 12):
-        agrees(session, network, (torch.rand(3, steps, 5),))
+        x = torch.rand(3, steps, 5, device=device)
+        agrees(run(session, (x,)), network, (x,))
 
 
 def test_inputs_and_outputs_have_the_names_that_they_are_given():
@@ -112,7 +127,7 @@ def test_inputs_and_outputs_have_the_names_that_they_are_given():
     assert [each.name for each in session.get_outputs()] == ["classes"]
 
 
-def test_dropout_is_gone_from_what_was_exported_in_evaluation():
-    network = join(Input(3), Dropout(0.5), Identity()).eval()
-    x = torch.ones(100, 3)
-    assert_close(run(export(network, (x,)), (x,)), x)
+def test_dropout_is_gone_from_what_was_exported_in_evaluation(device):
+    network = join(Input(3), Dropout(0.5), Identity()).eval().to(device)
+    x = torch.ones(100, 3, device=device)
+    assert_close(run(export(network, (x,)), (x,)), x.cpu())
