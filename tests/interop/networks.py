@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.manners.networks import copied_state, gradients, run_elsewhere, total
+from tests.manners.networks import copied_state, gradients, run_elsewhere
 from torchneupy.layers import (
     LSTM,
     BatchNorm,
@@ -35,10 +36,12 @@ __all__ = [
     "CASES",
     "Case",
     "copied_state",
+    "dtypes_of_layers",
     "equal_states",
     "every_case",
     "every_differentiable_case",
     "gradients",
+    "parts",
     "run_elsewhere",
     "snapshot",
     "step",
@@ -141,10 +144,10 @@ class Case:
 
     def loss(self, outputs: Any, targets: tuple[torch.Tensor, ...] | None = None) -> torch.Tensor:
         """The squared error, a mean over the batch; targets are :meth:`targets` unless given."""
-        parts = outputs if isinstance(outputs, tuple) else (outputs,)
-        wanted = self.targets(len(parts[0])) if targets is None else targets
+        found = parts(outputs)
+        wanted = self.targets(len(found[0])) if targets is None else targets
         errors = [
-            (part.float() - goal.to(part.device)).square().mean() for part, goal in zip(parts, wanted, strict=True)
+            (part.float() - goal.to(part.device)).square().mean() for part, goal in zip(found, wanted, strict=True)
         ]
         return torch.stack(errors).sum()
 
@@ -163,6 +166,37 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 #: Those whose inputs have derivatives, which indices have not.
 DIFFERENTIABLE = {name: case for name, case in CASES.items() if not case.n_indices}
 every_differentiable_case = pytest.mark.parametrize("case", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
+
+
+def parts(outputs: Any) -> tuple[torch.Tensor, ...]:
+    """The outputs of a network, of which there may be one."""
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def total(outputs: Any) -> torch.Tensor:
+    """One number that depends on every value of the outputs, and on each in another way."""
+    sums = []
+    for part in parts(outputs):
+        weights = torch.linspace(-1, 2, part.numel(), device=part.device)
+        sums.append((part.float() * weights.view_as(part)).square().sum())
+    return torch.stack(sums).sum()
+
+
+@contextmanager
+def dtypes_of_layers(network: Any) -> Iterator[dict[str, torch.dtype]]:
+    """The dtypes of what the layers with parameters give, by the layers' names, while this is open."""
+    found: dict[str, torch.dtype] = {}
+
+    def remember(layer: Any, inputs: Any, output: torch.Tensor) -> None:
+        found[layer.name] = output.dtype
+
+    layers = [layer for layer in network if any(True for _ in layer.parameters())]
+    handles = [layer.register_forward_hook(remember) for layer in layers]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def step(

@@ -24,9 +24,10 @@ pytestmark = [
         for name, case in CASES.items()
     ],
 )
-def test_a_package_computes_what_the_network_does(case, tmp_path):
-    network = case.network().eval()
-    program = torch.export.export(network, case.inputs(), dynamic_shapes=network.dynamic_shapes())
+def test_a_package_computes_what_the_network_does(case, device, tmp_path):
+    network = case.network().eval().to(device)
+    program = torch.export.export(network, case.inputs(device=device), dynamic_shapes=network.dynamic_shapes())
     run = aoti_load_package(aoti_compile_and_package(program, package_path=str(tmp_path / "network.pt2")))
     for batch in (1, 2, 7):
-        assert_close(run(*case.inputs(batch)), network(*case.inputs(batch)))
+        inputs = case.inputs(batch, device=device)
+        assert_close(run(*inputs), network(*inputs))

@@ -44,9 +44,9 @@ def counter() -> Any:
 @pytest.mark.parametrize(
     "dynamic, batches", [(None, [4, 4]), (True, [15, 2, 13])], ids=["steps", "batch sizes of 2 and more"]
 )  # 15 is the size of nothing else: torch takes equal sizes in the first call for one and the same size
-def test_a_network_is_compiled_once_and_computes_the_same(case, training, dynamic, batches, counter):
+def test_a_network_is_compiled_once_and_computes_the_same(case, training, dynamic, batches, counter, device):
     """Outputs, gradients and statistics, with what Dropout draws, from step to step and for other batch sizes."""
-    network = case.network().train(training)
+    network = case.network().train(training).to(device)
     twin = copy.deepcopy(network)
     compiled: Any = torch.compile(network, fullgraph=True, backend=counter, dynamic=dynamic)
     optimizers = [torch.optim.SGD(each.parameters(), lr=0.1) for each in (network, twin)]
@@ -56,7 +56,7 @@ def test_a_network_is_compiled_once_and_computes_the_same(case, training, dynami
         for each, optimizer in zip((compiled, twin), optimizers, strict=True):
             torch.manual_seed(seed)
             with torch._dynamo.config.patch(error_on_recompile=bool(seed)):
-                losses.append(step(case, each, optimizer, batch, seed))
+                losses.append(step(case, each, optimizer, batch, seed, device=device))
         assert_close(*losses)
         equal_states(network, twin, rtol=1e-5, atol=1e-6)
         n_graphs = n_graphs or counter.frame_count
@@ -65,12 +65,12 @@ def test_a_network_is_compiled_once_and_computes_the_same(case, training, dynami
 
 
 @pytest.mark.full
-def test_images_of_other_sizes_are_not_compiled_again():
-    network = make_convolution((None, None, 3))
+def test_images_of_other_sizes_are_not_compiled_again(device):
+    network = make_convolution((None, None, 3)).to(device)
     compiled: Any = torch.compile(network, fullgraph=True, backend="aot_eager", dynamic=True)
     with torch._dynamo.config.patch(error_on_recompile=True):
         for shape in [(15, 11, 13, 3), (5, 8, 6, 3), (2, 19, 7, 3)]:
-            compiled(torch.ones(shape)).sum().backward()
+            compiled(torch.ones(shape, device=device)).sum().backward()
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,7 @@ def test_images_of_other_sizes_are_not_compiled_again():
     ids=["Convolution", "nn.Conv2d"],
 )
 def test_torch_has_one_graph_of_a_convolution_below_16_images_and_one_above(make, shape, counter):
+    """On the CPU, whose kernels for few images are others."""
     compiled: Any = torch.compile(make(), fullgraph=True, backend=counter, dynamic=True)
     found = []
     for batch in (15, 2, 16, 40, 3):
@@ -87,14 +88,14 @@ def test_torch_has_one_graph_of_a_convolution_below_16_images_and_one_above(make
     assert found == [1, 1, 2, 2, 2]
 
 
-def test_there_is_one_graph_for_each_mode(counter):
+def test_there_is_one_graph_for_each_mode(counter, device):
     """Dropout, and the statistics of BatchNorm, follow the mode."""
     case: Case = CASES["convolution"]
-    network = case.network()
+    network = case.network().to(device)
     compiled: Any = torch.compile(network, fullgraph=True, backend=counter)
     for training in (True, False, True, False):
         before = copied_state(network)
-        compiled.train(training)(*case.inputs())
+        compiled.train(training)(*case.inputs(device=device))
         assert torch.equal(before["norm.running_mean"], network["norm"].running_mean) != training
     assert counter.frame_count == 2
 
@@ -106,8 +107,8 @@ def test_there_is_one_graph_for_each_mode(counter):
 )
 # Inductor itself uses what torch has deprecated.
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
-def test_inductor_trains_a_network(case):
-    network = case.network()
+def test_inductor_trains_a_network(case, device):
+    network = case.network().to(device)
     if case.name == "dense":
         network["dropout"].eval()  # inductor draws other numbers
     twin = copy.deepcopy(network)
@@ -115,16 +116,17 @@ def test_inductor_trains_a_network(case):
     for each in (compiled, twin):
         optimizer = torch.optim.SGD(each.parameters(), lr=0.1)
         for batch in (17, 13):
-            step(case, each, optimizer, batch)
+            step(case, each, optimizer, batch, device=device)
     equal_states(network, twin, rtol=1e-4, atol=1e-5)
     compiled.eval()
-    assert_close(compiled(*case.inputs()), twin.eval()(*case.inputs()), rtol=1e-4, atol=1e-5)
+    inputs = case.inputs(device=device)
+    assert_close(compiled(*inputs), twin.eval()(*inputs), rtol=1e-4, atol=1e-5)
 
 
 # Inductor itself uses what torch has deprecated.
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
-def test_inductor_drops_out_anew_at_each_call():
+def test_inductor_drops_out_anew_at_each_call(device):
     case: Case = CASES["dense"]
-    compiled: Any = torch.compile(case.network(), fullgraph=True)
-    first, second = (compiled(*case.inputs(batch=32)) for _ in range(2))
+    compiled: Any = torch.compile(case.network().to(device), fullgraph=True)
+    first, second = (compiled(*case.inputs(32, device=device)) for _ in range(2))
     assert not torch.equal(first, second)

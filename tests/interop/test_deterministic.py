@@ -1,4 +1,7 @@
-"""``torch.use_deterministic_algorithms``: nothing is refused, and a run repeats itself to the bit."""
+"""``torch.use_deterministic_algorithms``: nothing is refused, and a run repeats itself to the bit.
+
+On CUDA cuBLAS needs ``CUBLAS_WORKSPACE_CONFIG``, which tests/plugin.py sets before CUDA starts.
+"""
 
 from collections.abc import Iterator
 
@@ -16,12 +19,13 @@ def only_deterministic_algorithms() -> Iterator[None]:
 
 
 @every_case
-def test_a_run_repeats_itself(case):
+def test_a_run_repeats_itself(case, device):
     finished = []
     for _ in range(2):
         torch.manual_seed(0)
-        network = case.network()
-        losses = train(case, network, torch.optim.Adam(network.parameters(), lr=0.05), steps=4, batch=16)
+        network = case.network().to(device)
+        optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+        losses = train(case, network, optimizer, steps=4, batch=16, device=device)
         finished.append((network, losses))
     (network, losses), (twin, its_losses) = finished
     equal_states(network, twin)

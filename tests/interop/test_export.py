@@ -20,8 +20,9 @@ def export(network, inputs, strict=False):
     return torch.export.export(network, inputs, dynamic_shapes=network.dynamic_shapes(), strict=strict)
 
 
-def open_images(height, width, batch=2):
-    return (torch.randn(batch, height, width, 3, generator=torch.Generator().manual_seed(height)),)
+def open_images(device, height, width, batch=2):
+    images = torch.randn(batch, height, width, 3, generator=torch.Generator().manual_seed(height))
+    return (images.to(device),)
 
 
 @every_case
@@ -40,49 +41,51 @@ def test_unknown_sizes_are_left_open_and_known_ones_are_not():
 
 @every_case
 @in_both_ways
-def test_an_exported_network_takes_any_batch(case, strict):
-    network = case.network().eval()
+def test_an_exported_network_takes_any_batch(case, strict, device):
+    network = case.network().eval().to(device)
     before = copied_state(network)
-    program = export(network, case.inputs(4), strict)
+    program = export(network, case.inputs(4, device=device), strict)
     for batch in (1, 2, 3, 9):
-        assert_close(program.module()(*case.inputs(batch)), network(*case.inputs(batch)))
+        inputs = case.inputs(batch, device=device)
+        assert_close(program.module()(*inputs), network(*inputs))
     assert program.state_dict.keys() == network.state_dict().keys()
     equal_states(network, before)
 
 
 @every_case
-def test_an_exported_network_is_saved_and_loaded(case):
-    network = case.network().eval()
+def test_an_exported_network_is_saved_and_loaded(case, device):
+    network = case.network().eval().to(device)
     file = io.BytesIO()
-    torch.export.save(export(network, case.inputs()), file)
+    torch.export.save(export(network, case.inputs(device=device)), file)
     file.seek(0)
-    assert_close(torch.export.load(file).module()(*case.inputs(5)), network(*case.inputs(5)))
+    inputs = case.inputs(5, device=device)
+    assert_close(torch.export.load(file).module()(*inputs), network(*inputs))
 
 
 @in_both_ways
-def test_height_and_width_are_left_open(strict):
-    network = make_convolution((None, None, 3)).eval()
-    program = export(network, open_images(8, 9), strict)
+def test_height_and_width_are_left_open(strict, device):
+    network = make_convolution((None, None, 3)).eval().to(device)
+    program = export(network, open_images(device, 8, 9), strict)
     for height, width, batch in [(8, 9, 2), (5, 5, 3), (13, 4, 1)]:
-        images = open_images(height, width, batch)
+        images = open_images(device, height, width, batch)
         assert_close(program.module()(*images), network(*images))
 
 
 @pytest.mark.parametrize("layer", [LSTM, GRU])
-def test_the_number_of_steps_is_that_of_the_example(layer):
-    network = join(Input((None, 5)), layer(6)).eval()
-    program = export(network, (torch.ones(2, 7, 5),))
-    x = torch.ones(3, 7, 5)
+def test_the_number_of_steps_is_that_of_the_example(layer, device):
+    network = join(Input((None, 5)), layer(6)).eval().to(device)
+    program = export(network, (torch.ones(2, 7, 5, device=device),))
+    x = torch.ones(3, 7, 5, device=device)
     assert_close(program.module()(x), network(x))
     with pytest.raises(AssertionError, match=r"Guard failed: .*size\(\)\[1\] == 7"):
-        program.module()(torch.ones(3, 8, 5))
+        program.module()(torch.ones(3, 8, 5, device=device))
 
 
-def test_equal_unknown_sizes_of_two_images_stay_equal():
+def test_equal_unknown_sizes_of_two_images_stay_equal(device):
     images = parallel(Input((None, None, 3)), Input((None, None, 2)))
-    network = join(images, Concatenate(), Convolution((3, 3, 4)), Relu()).eval()
-    program = export(network, (torch.ones(2, 8, 9, 3), torch.ones(2, 8, 9, 2)))
-    pair = (torch.ones(5, 11, 7, 3), torch.ones(5, 11, 7, 2))
+    network = join(images, Concatenate(), Convolution((3, 3, 4)), Relu()).eval().to(device)
+    program = export(network, tuple(torch.ones(2, 8, 9, channels, device=device) for channels in (3, 2)))
+    pair = tuple(torch.ones(5, 11, 7, channels, device=device) for channels in (3, 2))
     assert_close(program.module()(*pair), network(*pair))
 
 
@@ -96,26 +99,28 @@ def test_a_keyword_of_python_is_no_name_of_a_layer_for_torch():
             program.module()
 
 
-def test_a_program_of_training_keeps_the_statistics():
+def test_a_program_of_training_keeps_the_statistics(device):
     """Exported in training mode, the program's BatchNorm learns the mean of what it is given."""
     case: Case = CASES["convolution"]
-    network = case.network()
-    module = export(network, case.inputs()).module()
-    assert_close(module(*case.inputs(6)), network(*case.inputs(6)))
+    network = case.network().to(device)
+    before = copied_state(network)
+    module = export(network, case.inputs(device=device)).module()
+    inputs = case.inputs(6, device=device)
+    assert_close(module(*inputs), network(*inputs))
     assert_close(dict(module.named_buffers()), dict(network.named_buffers()))
-    assert not torch.equal(module.get_buffer("norm.running_mean"), case.network()["norm"].running_mean)
+    assert not torch.equal(module.get_buffer("norm.running_mean"), before["norm.running_mean"])
 
 
 @every_case
-def test_a_program_of_training_is_trained(case):
+def test_a_program_of_training_is_trained(case, device):
     """Without Dropout, for which the draws of the program are others."""
-    network = case.network()
+    network = case.network().to(device)
     if case.name == "dense":
         network["dropout"].eval()
     twin = copy.deepcopy(network)
-    module = export(network, case.inputs()).module()
+    module = export(network, case.inputs(device=device)).module()
     for model in (module, twin):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         for batch in (4, 6):
-            step(case, model, optimizer, batch)
+            step(case, model, optimizer, batch, device=device)
     equal_states(module.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-6)

@@ -15,6 +15,7 @@ from tests.interop.networks import (
     every_case,
     every_differentiable_case,
     gradients,
+    parts,
     total,
 )
 
@@ -25,42 +26,39 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def parts(outputs):
-    return outputs if isinstance(outputs, tuple) else (outputs,)
-
-
 def detached(network):
     return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
 
 @every_case
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
-def test_a_network_computes_with_the_state_that_it_is_given(case, training):
-    network, other = case.network(seed=0).train(training), case.network(seed=1).train(training)
+def test_a_network_computes_with_the_state_that_it_is_given(case, training, device):
+    network, other = (case.network(seed).train(training).to(device) for seed in (0, 1))
     before, state = copied_state(network), copied_state(other)
     outputs = []
     for run in (lambda *x: functional_call(network, state, x), other):
         torch.manual_seed(0)
-        outputs.append(run(*case.inputs()))
+        outputs.append(run(*case.inputs(device=device)))
     assert_close(*outputs)
     equal_states(network, before)
     equal_states(state, other)  # the statistics of BatchNorm are learned into the state that was given
 
 
 @every_case
-def test_gradients_of_a_function_of_the_parameters_are_those_of_backward(case):
-    network = case.network().eval()
-    found = grad(lambda parameters: case.loss(functional_call(network, parameters, case.inputs())))(detached(network))
-    case.loss(network(*case.inputs())).backward()
+def test_gradients_of_a_function_of_the_parameters_are_those_of_backward(case, device):
+    network, inputs = case.network().eval().to(device), case.inputs(device=device)
+    found = grad(lambda parameters: case.loss(functional_call(network, parameters, inputs)))(detached(network))
+    case.loss(network(*inputs)).backward()
     assert_close(found, gradients(network))
 
 
 @every_case
-def test_an_ensemble_computes_and_learns_as_one(case):
-    networks = [case.network(seed).eval() for seed in range(3)]
+def test_an_ensemble_computes_and_learns_as_one(case, device):
+    networks = [case.network(seed).eval().to(device) for seed in range(3)]
     parameters, buffers = stack_module_state(networks)
     skeleton = copy.deepcopy(networks[0]).to("meta")
-    inputs, targets = case.inputs(), case.targets()  # here: vmap would want to know what its draws are to be
+    # Here: vmap would want to know what its draws are to be.
+    inputs, targets = case.inputs(device=device), case.targets(device=device)
 
     def run(parameters, buffers):
         return functional_call(skeleton, (parameters, buffers), inputs)
@@ -73,17 +71,17 @@ def test_an_ensemble_computes_and_learns_as_one(case):
         assert_close({name: each[index] for name, each in found.items()}, gradients(network))
 
 
-def test_the_members_of_an_ensemble_drop_different_values():
+def test_the_members_of_an_ensemble_drop_different_values(device):
     case: Case = CASES["dense"]
-    network = case.network()
+    network, inputs = case.network().to(device), case.inputs(50, device=device)
     parameters, _ = stack_module_state([network, network])
-    run = vmap(lambda values: functional_call(network, values, case.inputs(batch=50)), randomness="different")
+    run = vmap(lambda values: functional_call(network, values, inputs), randomness="different")
     assert not torch.equal(*run(parameters))
 
 
 @every_case
-def test_gradients_of_each_sample_are_those_of_a_loop(case):
-    network, inputs = case.network().eval(), case.inputs()
+def test_gradients_of_each_sample_are_those_of_a_loop(case, device):
+    network, inputs = case.network().eval().to(device), case.inputs(device=device)
 
     def loss(parameters, *sample):
         return total(functional_call(network, parameters, tuple(x[None] for x in sample)))
@@ -97,8 +95,9 @@ def test_gradients_of_each_sample_are_those_of_a_loop(case):
 
 @every_case
 @pytest.mark.parametrize("jacobian", [jacrev, jacfwd])
-def test_jacobians_by_the_parameters_are_those_of_backward(case, jacobian):
-    network, inputs = case.network().double().eval(), case.inputs(batch=2, dtype=torch.float64)
+def test_jacobians_by_the_parameters_are_those_of_backward(case, jacobian, device):
+    network = case.network().double().eval().to(device)
+    inputs = case.inputs(batch=2, dtype=torch.float64, device=device)
 
     def run(parameters):
         return parts(functional_call(network, parameters, inputs))
@@ -114,8 +113,9 @@ def test_jacobians_by_the_parameters_are_those_of_backward(case, jacobian):
 
 
 @every_differentiable_case
-def test_jacobians_by_the_inputs_are_those_of_backward(case):
-    network, inputs = case.network().eval(), [x.requires_grad_() for x in case.inputs(batch=2)]
+def test_jacobians_by_the_inputs_are_those_of_backward(case, device):
+    network = case.network().eval().to(device)
+    inputs = [x.requires_grad_() for x in case.inputs(batch=2, device=device)]
     places = tuple(range(len(inputs)))
     found = jacrev(lambda *values: parts(network(*values))[0], argnums=places)(*inputs)
     output = parts(network(*inputs))[0]

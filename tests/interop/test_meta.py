@@ -26,16 +26,17 @@ def test_nothing_is_drawn_and_shapes_come_out(case):
 
 @every_case
 @pytest.mark.parametrize("assign", [True, False], ids=["assign", "to_empty"])
-def test_a_state_is_loaded_into_a_network_without_memory(case, assign):
-    network = case.network()
+def test_a_state_is_loaded_into_a_network_without_memory(case, assign, device):
+    network = case.network().to(device)
     with torch.device("meta"):
         twin = case.build()
     if not assign:
-        twin.to_empty(device="cpu")
+        twin.to_empty(device=device)
     twin.load_state_dict({key: value.clone() for key, value in network.state_dict().items()}, assign=assign)
     equal_states(twin, network)
     assert [p.requires_grad for p in twin.parameters()] == [p.requires_grad for p in network.parameters()]
-    assert_close(twin.eval()(*case.inputs()), network.eval()(*case.inputs()))
+    inputs = case.inputs(device=device)
+    assert_close(twin.eval()(*inputs), network.eval()(*inputs))
     for each in (network, twin):
-        step(case, each, torch.optim.SGD(each.parameters(), lr=0.1))
+        step(case, each, torch.optim.SGD(each.parameters(), lr=0.1), device=device)
     equal_states(twin, network)

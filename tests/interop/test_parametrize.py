@@ -35,69 +35,71 @@ def weights(network):
 
 @every_case
 @every_parametrization
-def test_parametrized_weights_compute_learn_and_are_removed(case, apply):
-    network, twin = case.network().eval(), case.network().eval()
+def test_parametrized_weights_compute_learn_and_are_removed(case, apply, device):
+    network, twin = (case.network().eval().to(device) for _ in range(2))
+    inputs = case.inputs(device=device)
     chosen = weights(network)
     for layer, name in chosen:
         apply(layer, name)
-    assert_close(network(*case.inputs()), twin(*case.inputs()))
+    assert_close(network(*inputs), twin(*inputs))
     before = copied_state(network)
-    train(case, network.train(), torch.optim.SGD(network.parameters(), lr=0.1), steps=2)
+    train(case, network.train(), torch.optim.SGD(network.parameters(), lr=0.1), steps=2, device=device)
     assert all(
         not torch.equal(before[name], parameter)
         for name, parameter in network.named_parameters()
         if ".original" in name
     )
     again = copy.deepcopy(network).eval()
-    assert_close(again(*case.inputs()), network.eval()(*case.inputs()))
-    outputs = network(*case.inputs())
+    assert_close(again(*inputs), network.eval()(*inputs))
+    outputs = network(*inputs)
     for layer, name in chosen:
         parametrize.remove_parametrizations(layer, name)
     assert sorted(network.state_dict()) == sorted(twin.state_dict())
-    assert_close(network(*case.inputs()), outputs)
+    assert_close(network(*inputs), outputs)
 
 
 @every_case
 @every_parametrization
-def test_a_parametrized_state_is_loaded(case, apply):
-    network, twin = case.network(seed=0), case.network(seed=1)
+def test_a_parametrized_state_is_loaded(case, apply, device):
+    network, twin = (case.network(seed).to(device) for seed in (0, 1))
+    inputs = case.inputs(device=device)
     for each in (network, twin):
         for layer, name in weights(each):
             apply(layer, name)
     twin.load_state_dict(network.state_dict())
     equal_states(twin, network)
-    assert_close(twin.eval()(*case.inputs()), network.eval()(*case.inputs()))
+    assert_close(twin.eval()(*inputs), network.eval()(*inputs))
 
 
 @every_case
-def test_pruned_weights_compute_stay_zero_and_are_made_permanent(case):
-    network = case.network().eval()
+def test_pruned_weights_compute_stay_zero_and_are_made_permanent(case, device):
+    network, inputs = case.network().eval().to(device), case.inputs(device=device)
     keys = set(network.state_dict())
     chosen = weights(network)
     prune.global_unstructured(chosen, pruning_method=prune.L1Unstructured, amount=0.5)
     zeros = {(layer, name): getattr(layer, name) == 0 for layer, name in chosen}
     assert sum(zero.sum().item() for zero in zeros.values()) == round(sum(zero.numel() for zero in zeros.values()) / 2)
-    twin = case.network().eval()
+    twin = case.network().eval().to(device)
     with torch.no_grad():
         for (layer, name), zero in zeros.items():
             getattr(twin[layer.name], name)[zero] = 0
-    assert_close(network(*case.inputs()), twin(*case.inputs()))
-    step(case, network.train(), torch.optim.SGD(network.parameters(), lr=0.1))
-    outputs = network.eval()(*case.inputs())
+    assert_close(network(*inputs), twin(*inputs))
+    step(case, network.train(), torch.optim.SGD(network.parameters(), lr=0.1), device=device)
+    outputs = network.eval()(*inputs)
     assert all((getattr(layer, name)[zero] == 0).all() for (layer, name), zero in zeros.items())
     for layer, name in chosen:
         prune.remove(layer, name)
     assert set(network.state_dict()) == keys
-    assert_close(network(*case.inputs()), outputs)
+    assert_close(network(*inputs), outputs)
 
 
 @every_case
-def test_the_norm_of_a_spectrally_normalised_weight_is_one(case):
-    network = case.network()
+def test_the_norm_of_a_spectrally_normalised_weight_is_one(case, device):
+    network = case.network().to(device)
     for layer, name in weights(network):
         parametrizations.spectral_norm(layer, name, n_power_iterations=20)
-    train(case, network, torch.optim.SGD(network.parameters(), lr=0.1), steps=2)
+    train(case, network, torch.optim.SGD(network.parameters(), lr=0.1), steps=2, device=device)
     network.eval()
     for layer, name in weights(network):
         weight = getattr(layer, name)
-        assert_close(torch.linalg.matrix_norm(weight.flatten(1), 2), torch.tensor(1.0), rtol=0.05, atol=0)
+        assert_close(torch.linalg.matrix_norm(weight.flatten(1), 2), torch.ones((), device=device), rtol=0.05, atol=0)

@@ -1,9 +1,12 @@
 """A run that stops and goes on is, to the last bit, the run that did not stop."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from tests.interop.networks import CASES, equal_states, every_case, run_elsewhere, train
+from tests.plugin import exact_cuda
 
 OPTIMIZERS = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True),
@@ -11,55 +14,65 @@ OPTIMIZERS = {
 }
 
 
-def first_half(case, kind, path):
+def random_of(device):
+    """Where the state of a device's generator is got and set."""
+    return torch.cuda if device == "cuda" else torch
+
+
+def first_half(case, kind, path, device):
     """Train, and save all that the rest of the run depends on."""
-    network = case.network()
+    network = case.network().to(device)
     optimizer = OPTIMIZERS[kind](network.parameters())
     torch.manual_seed(11)
-    train(case, network, optimizer, steps=3)
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
-    torch.save(state, path)
+    train(case, network, optimizer, steps=3, device=device)
+    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({**state, "rng": random_of(device).get_rng_state()}, path)
     return network, optimizer
 
 
-def second_half(case, kind, path):
+def second_half(case, kind, path, device):
     """Go on from a file, in a network that has other values at first."""
-    saved = torch.load(path, weights_only=True)
-    network = case.network(seed=9)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
+    network = case.network(seed=9).to(device)
     network.load_state_dict(saved["network"])
     optimizer = OPTIMIZERS[kind](network.parameters())
     optimizer.load_state_dict(saved["optimizer"])
-    torch.set_rng_state(saved["rng"])
-    train(case, network, optimizer, steps=3)
+    random_of(device).set_rng_state(saved["rng"])
+    train(case, network, optimizer, steps=3, device=device)
     return network, optimizer
 
 
 @every_case
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_a_run_goes_on(case, kind, tmp_path):
-    network, optimizer = first_half(case, kind, tmp_path / "checkpoint")
-    train(case, network, optimizer, steps=3)
+def test_a_run_goes_on(case, kind, device, tmp_path):
+    network, optimizer = first_half(case, kind, tmp_path / "checkpoint", device)
+    train(case, network, optimizer, steps=3, device=device)
     torch.manual_seed(99)
-    again, its_optimizer = second_half(case, kind, tmp_path / "checkpoint")
+    again, its_optimizer = second_half(case, kind, tmp_path / "checkpoint", device)
     equal_states(again, network)
     equal_states(its_optimizer, optimizer)
 
 
-def test_a_run_goes_on_in_another_process(tmp_path):
+def finish(folder, device):
+    """In another process, which has its own settings of CUDA."""
+    with exact_cuda() if device == "cuda" else nullcontext():
+        for name, case in CASES.items():
+            network, _ = second_half(case, "AdamW", folder / name, device)
+            torch.save(network.state_dict(), folder / f"{name}.finished")
+
+
+def test_a_run_goes_on_in_another_process(device, tmp_path):
     finished = {}
     for name, case in CASES.items():
-        network, optimizer = first_half(case, "AdamW", tmp_path / name)
-        train(case, network, optimizer, steps=3)
+        network, optimizer = first_half(case, "AdamW", tmp_path / name, device)
+        train(case, network, optimizer, steps=3, device=device)
         finished[name] = network.state_dict()
     run_elsewhere(
         f"""
 import torch
-from tests.interop.networks import CASES
-from tests.interop.test_resume import second_half
+from tests.interop.test_resume import finish
 torch.set_num_threads({torch.get_num_threads()})
-for name, case in CASES.items():
-    network, _ = second_half(case, "AdamW", folder / name)
-    torch.save(network.state_dict(), folder / (name + ".finished"))
+finish(folder, {device!r})
 """,
         tmp_path,
     )

@@ -41,8 +41,8 @@ assert before[-1].layers[1].name != "relu-1"
 
 
 @every_case
-def test_strict_loading_takes_all_or_says_what_does_not_fit(case):
-    network, twin = case.network(seed=0), case.network(seed=1)
+def test_strict_loading_takes_all_or_says_what_does_not_fit(case, device):
+    network, twin = (case.network(seed).to(device) for seed in (0, 1))
     state = copied_state(network)
     assert str(twin.load_state_dict(state)) == "<All keys matched successfully>"
     equal_states(twin, network)
@@ -56,8 +56,8 @@ def test_strict_loading_takes_all_or_says_what_does_not_fit(case):
 
 
 @every_case
-def test_loading_that_is_not_strict_takes_what_fits(case):
-    network, twin, before = case.network(seed=0), case.network(seed=1), case.network(seed=1)
+def test_loading_that_is_not_strict_takes_what_fits(case, device):
+    network, twin, before = (case.network(seed).to(device) for seed in (0, 1, 1))
     state = copied_state(network)
     left_out = list(state)[-2]
     del state[left_out]
@@ -67,35 +67,38 @@ def test_loading_that_is_not_strict_takes_what_fits(case):
 
 
 @every_case
-def test_assigned_tensors_are_the_ones_that_compute_and_learn(case):
-    network, twin = case.network(seed=0).eval(), case.network(seed=1).eval()
+def test_assigned_tensors_are_the_ones_that_compute_and_learn(case, device):
+    network, twin = (case.network(seed).eval().to(device) for seed in (0, 1))
+    inputs = case.inputs(device=device)
     state = copied_state(network)
     twin.load_state_dict(state, assign=True)
     places = {key: tensor.data_ptr() for key, tensor in twin.state_dict().items()}
     assert places == {key: tensor.data_ptr() for key, tensor in state.items()}
-    assert_close(twin(*case.inputs()), network(*case.inputs()))
+    assert_close(twin(*inputs), network(*inputs))
     registered = {id(tensor) for tensor in [*twin.parameters(), *twin.buffers()]}
     assert registered == {id(variable) for variable in twin.variables.values()}
     assert [p.requires_grad for p in twin.parameters()] == [p.requires_grad for p in network.parameters()]
     for each in (network, twin):
-        step(case, each, torch.optim.SGD(each.parameters(), lr=0.1))
+        step(case, each, torch.optim.SGD(each.parameters(), lr=0.1), device=device)
     equal_states(twin, network)
 
 
 @every_case
 @pytest.mark.parametrize("options", [{}, {"mmap": True}], ids=["read", "mapped"])
-def test_a_saved_state_holds_nothing_but_tensors(case, options, tmp_path):
-    network, twin = case.network(seed=0), case.network(seed=1)
+def test_a_saved_state_holds_nothing_but_tensors(case, options, device, tmp_path):
+    """And what was saved on CUDA is loaded where there is none."""
+    network, twin = (case.network(seed).to(device) for seed in (0, 1))
     torch.save(network.state_dict(), tmp_path / "state.pt")
-    state = torch.load(tmp_path / "state.pt", weights_only=True, **options)
+    state = torch.load(tmp_path / "state.pt", map_location="cpu", weights_only=True, **options)
+    assert {tensor.device.type for tensor in state.values()} == {"cpu"}
     twin.load_state_dict(state)
     equal_states(twin, network)
 
 
 @every_case
-def test_a_saved_network_is_loaded_and_goes_on(case, tmp_path):
-    network = case.network()
-    step(case, network, torch.optim.SGD(network.parameters(), lr=0.1))
+def test_a_saved_network_is_loaded_and_goes_on(case, device, tmp_path):
+    network = case.network().to(device)
+    step(case, network, torch.optim.SGD(network.parameters(), lr=0.1), device=device)
     torch.save(network, tmp_path / "network.pt")
     with pytest.raises(UnpicklingError, match="Weights only load failed"):
         torch.load(tmp_path / "network.pt", weights_only=True)
@@ -104,6 +107,7 @@ def test_a_saved_network_is_loaded_and_goes_on(case, tmp_path):
     equal_states(twin, network)
     for each in (network, twin):
         torch.manual_seed(0)
-        step(case, each, torch.optim.SGD(each.parameters(), lr=0.1))
+        step(case, each, torch.optim.SGD(each.parameters(), lr=0.1), device=device)
     equal_states(twin, network)
-    assert_close(twin.eval()(*case.inputs()), network.eval()(*case.inputs()), rtol=0, atol=0)
+    inputs = case.inputs(device=device)
+    assert_close(twin.eval()(*inputs), network.eval()(*inputs), rtol=0, atol=0)
