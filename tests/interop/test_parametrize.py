@@ -1,6 +1,7 @@
 """``torch.nn.utils.parametrize`` and ``prune``, on every weight of every network at once."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 from torch.testing import assert_close
 
 from tests.interop.networks import copied_state, equal_states, every_case, step, train
+from torchneupy.layers import Convolution, Input, Linear
 
 
 class Half(nn.Module):
@@ -103,3 +105,50 @@ def test_the_norm_of_a_spectrally_normalised_weight_is_one(case, device):
     for layer, name in weights(network):
         weight = getattr(layer, name)
         assert_close(torch.linalg.matrix_norm(weight.flatten(1), 2), torch.ones((), device=device), rtol=0.05, atol=0)
+
+
+# The filters' axis, which is the last one here and the first one in torch's own layers
+
+
+def spectral_norm(layer: nn.Module, axis: int) -> None:
+    # So many steps that where they begin, which is drawn, makes no difference.
+    parametrizations.spectral_norm(layer, n_power_iterations=100, dim=axis)
+
+
+def weight_norm(layer: Any, axis: int) -> None:
+    # It takes -1 for None, which is one norm of the whole weight.
+    parametrizations.weight_norm(layer, dim=axis % layer.weight.ndim)
+
+
+def prune_filters(layer: nn.Module, axis: int) -> None:
+    prune.ln_structured(layer, "weight", amount=2, n=2, dim=axis)
+
+
+#: A layer with its input's shape, torch's own, and the axes of the first one's weight in the order of the other's.
+SAME = {
+    "Linear": (lambda: Linear(10), (6,), lambda: nn.Linear(6, 10), (1, 0)),
+    "Convolution": (lambda: Convolution((3, 2, 5)), (8, 9, 4), lambda: nn.Conv2d(4, 5, (3, 2)), (3, 2, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", SAME)
+@pytest.mark.parametrize("apply", [spectral_norm, weight_norm, prune_filters])
+def test_filters_are_normalised_and_pruned_as_those_of_torch(kind, apply, device):
+    make, shape, make_other, axes = SAME[kind]
+    layer, other = make(), make_other().to(device)
+    network = (Input(shape) >> layer).to(device)
+    with torch.no_grad():
+        other.weight.copy_(layer.weight.permute(axes))
+        other.bias.copy_(layer.bias)
+    apply(layer, -1)
+    apply(other, 0)
+    x = torch.randn(7, *shape, device=device)
+    for _ in range(2):
+        outputs = network(x), other(x.movedim(-1, 1)).movedim(1, -1)
+        assert_close(*outputs)
+        for model, output in zip((network, other), outputs, strict=True):
+            optimizer = torch.optim.SGD(model.parameters(), lr=1)
+            optimizer.zero_grad()
+            output.square().mean().backward()
+            optimizer.step()
+        assert_close(layer.weight.permute(axes), other.weight)
