@@ -19,7 +19,7 @@ from tests.contract.entry import Variant
 from tests.contract.example import Example
 from tests.contract.laws import LAWS
 from tests.interop.loops import RATE, calm, learn
-from tests.interop.networks import equal_states, every_case, step
+from tests.interop.networks import dtypes_of_layers, equal_states, every_case, step
 from torchneupy.layers import Identity
 
 Read = Callable[[torch.Tensor], Any]
@@ -92,8 +92,9 @@ def test_gradients_of_half_precision_are_scaled(case, device):
     losses = []
     for _ in range(5):
         optimizer.zero_grad()
-        with torch.autocast(device, dtype=HALF[device]):
+        with torch.autocast(device, dtype=HALF[device]), dtypes_of_layers(network) as dtypes:
             loss = case.loss(network(*case.inputs(device=device)), case.targets(device=device))
+        assert HALF[device] in dtypes.values()
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
@@ -155,8 +156,13 @@ def no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
+# What torch says of this mode at its first use.
+of_a_prototype = pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature:UserWarning")
+
+
 @every_case
 @pytest.mark.cuda
+@of_a_prototype
 def test_no_step_of_training_waits_for_the_device(case):
     network = case.network().cuda()
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
@@ -170,6 +176,7 @@ def test_no_step_of_training_waits_for_the_device(case):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @pytest.mark.cuda
+@of_a_prototype
 def test_no_layer_waits_for_the_device(variant):
     example = Example(variant).to("cuda")
     with no_waiting():
