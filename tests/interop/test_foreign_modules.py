@@ -107,10 +107,10 @@ def test_a_module_runs_in_its_mode_and_learns(foreign, training, device):
     assert_close(*[[p.detach() for p in model.parameters()] for model in models])
 
 
-def test_attention_takes_three_inputs_and_its_two_outputs_come_out():
-    module = nn.MultiheadAttention(8, 2, batch_first=True)
+def test_attention_takes_three_inputs_and_its_two_outputs_come_out(device):
+    module = nn.MultiheadAttention(8, 2, batch_first=True, device=device)
     network = parallel(*[Input((None, 8), name=name) for name in ("query", "key", "value")]) >> module
-    inputs = [torch.randn(4, steps, 8) for steps in (3, 5, 5)]
+    inputs = [torch.randn(4, steps, 8, device=device) for steps in (3, 5, 5)]
     assert_close(network(*inputs), module(*inputs))
     assert_close(network(dict(zip(("query", "key", "value"), inputs, strict=True))), module(*inputs))
 
@@ -165,25 +165,28 @@ def test_a_network_in_a_module_in_a_network_computes_and_learns(case, device):
 
 
 @every_case
-def test_a_network_in_a_module_in_a_network_keeps_modes_hooks_and_state(case):
+def test_a_network_in_a_module_in_a_network_keeps_modes_hooks_and_state(case, device):
     outer, inner, _ = nest(case)
+    outer.to(device)
+    inputs = case.inputs(device=device)
     for training in (False, True):
         outer.train(training)
         assert all(part.training is training for part in outer.modules())
     inner.eval()
     outer["last"].eval()
     torch.manual_seed(0)
-    first, again = outer(*case.inputs()), outer(*case.inputs())
+    first, again = outer(*inputs), outer(*inputs)
     assert torch.equal(first, again)
     calls = []
     inner.register_forward_hook(lambda module, inputs, output: calls.append(module))
     inner[-1].register_forward_hook(lambda module, inputs, output: calls.append(module))
-    outer(*case.inputs())
+    outer(*inputs)
     assert calls == [inner[-1], inner]
     twin, _, _ = nest(case)
+    twin.to(device)
     assert list(twin.state_dict()) == list(outer.state_dict())
     twin.load_state_dict(outer.state_dict())
-    assert_close(twin.eval()(*case.inputs()), outer.eval()(*case.inputs()))
+    assert_close(twin.eval()(*inputs), outer.eval()(*inputs))
     ours = {id(tensor) for tensor in outer.state_dict(keep_vars=True).values()}
     assert {id(tensor) for tensor in inner.state_dict(keep_vars=True).values()} <= ours
 
@@ -202,7 +205,7 @@ def test_activation_checkpointing_changes_nothing_of_what_is_learnt(case, device
     losses = []
     for one in (network, twin):
         torch.manual_seed(3)
-        losses.append(train(case, one, torch.optim.SGD(one.parameters(), lr=0.1), steps=3))
+        losses.append(train(case, one, torch.optim.SGD(one.parameters(), lr=0.1), steps=3, device=device))
     assert_close(*losses)
     equal_states(network.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-6)
 
@@ -211,14 +214,14 @@ def make_normalised() -> Any:
     return join(Input(6), nn.BatchNorm1d(6), Relu(5), nn.BatchNorm1d(5), Linear(2))
 
 
-def test_sync_batch_norm_takes_the_place_of_batch_norm():
+def test_sync_batch_norm_takes_the_place_of_batch_norm(device):
     """Of torch's classes, with torch's conversion."""
-    network = make_normalised()
+    network = make_normalised().to(device)
     twin = copy.deepcopy(network)
     assert nn.SyncBatchNorm.convert_sync_batchnorm(network) is network
     assert [type(network[i].module) for i in (1, 3)] == [nn.SyncBatchNorm, nn.SyncBatchNorm]
     assert list(network.state_dict()) == list(twin.state_dict())
-    x = torch.randn(7, 6)
+    x = torch.randn(7, 6, device=device)
     for training in (True, False):
         outputs = [one.train(training)(x) for one in (network, twin)]
         assert_close(*outputs)
@@ -232,7 +235,7 @@ def test_sync_batch_norm_takes_the_place_of_batch_norm():
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor, torch.quantize_per_channel:UserWarning")
 def test_dynamic_quantisation_takes_the_place_of_modules_of_torch():
-    """Layers of the library are other classes than those that it knows, and stay as they are."""
+    """Layers of the library are other classes than those that it knows, and stay as they are. On the CPU alone."""
     from torch.ao.quantization import quantize_dynamic
 
     network = join(Input(6), nn.Linear(6, 16), Relu(16), nn.Linear(16, 3)).eval()
