@@ -125,7 +125,7 @@ def prune_filters(layer: nn.Module, axis: int) -> None:
 
 
 #: A layer with its input's shape, torch's own, and the axes of the first one's weight in the order of the other's.
-SAME = {
+SAME: dict[str, Any] = {
     "Linear": (lambda: Linear(10), (6,), lambda: nn.Linear(6, 10), (1, 0)),
     "Convolution": (lambda: Convolution((3, 2, 5)), (8, 9, 4), lambda: nn.Conv2d(4, 5, (3, 2)), (3, 2, 0, 1)),
 }
