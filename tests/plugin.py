@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -60,6 +61,14 @@ def device(request: pytest.FixtureRequest) -> str:
     """The device of a test that runs on the CPU and, where it is there, on CUDA."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="session")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What two processes have found that torchrun started, once for all the files of tests/interop that ask."""
+    from tests.interop.torchrun import run_processes
+
+    return run_processes(tmp_path_factory.mktemp("processes"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,6 @@
-"""What two processes compute together: torchrun starts this for test_distributed.py, and each leaves its results.
+"""What two processes compute together: torchrun.py starts this, and each leaves its results.
+
+They are on the CPU, with gloo, wherever the tests run, because nccl wants a GPU for each process.
 
 ``torchrun --standalone --nproc-per-node 2 -m tests.interop.several_processes FOLDER``
 """
@@ -15,7 +17,13 @@ from typing import Any
 
 import torch
 from torch import distributed, nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
@@ -47,6 +55,8 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "FSDP2 in bfloat16": partial(fully_shard, mp_policy=MixedPrecisionPolicy(param_dtype=torch.bfloat16)),
 }
 TOLERANCES = {"FSDP2 in bfloat16": 3e-2}
+#: Those of which the processes save checkpoints together.
+SAVED = ("DistributedDataParallel", "FSDP2 of each layer")
 
 
 def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
@@ -57,9 +67,9 @@ def part_of(tensors: tuple[torch.Tensor, ...], rank: int) -> tuple[torch.Tensor,
     return tuple(tensor.chunk(SIZE)[rank] for tensor in tensors)
 
 
-def learn(case: Case, model: nn.Module) -> list[float]:
+def learn(case: Case, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[float]:
     """Some steps, each process on its part of the batch. Gives the losses of the joined batch."""
-    optimizer, rank, losses = optimizer_of(model), distributed.get_rank(), []
+    rank, losses = distributed.get_rank(), []
     for seed in range(STEPS):
         optimizer.zero_grad()
         outputs = model(*part_of(case.inputs(BATCH, seed), rank))
@@ -72,12 +82,36 @@ def learn(case: Case, model: nn.Module) -> list[float]:
     return losses
 
 
-def run(case: Case, wrap: Callable[[Any], Any], synchronised: bool) -> dict[str, Any]:
+def learn_alone(case: Case, network: Any, optimizer: torch.optim.Optimizer, n_parts: int) -> list[float]:
+    """What several processes do, by one; the statistics that stay are those of the first part."""
+    losses = []
+    for seed in range(STEPS):
+        optimizer.zero_grad()
+        inputs, targets = case.inputs(BATCH, seed), case.targets(BATCH, seed)
+        before = [buffer.clone() for buffer in network.buffers()]
+        mean = torch.zeros(())
+        for rank in reversed(range(n_parts)):
+            for buffer, value in zip(network.buffers(), before, strict=True):
+                buffer.copy_(value)
+            parts = (inputs, targets) if n_parts == 1 else (part_of(inputs, rank), part_of(targets, rank))
+            loss = case.loss(network(*parts[0]), parts[1]) / n_parts
+            loss.backward()
+            mean += loss.detach()
+        optimizer.step()
+        losses.append(mean.item())
+    return losses
+
+
+def run(case: Case, wrap: Callable[[Any], Any], synchronised: bool, checkpoint: Path | None) -> dict[str, Any]:
     network = calm(case)
     if synchronised:
         SyncBatchNorm.convert_sync_batchnorm(network)
     model = wrap(network)
-    losses = learn(case, model)
+    optimizer = optimizer_of(model)
+    losses = learn(case, model, optimizer)
+    if checkpoint is not None:
+        values, of_optimizer = get_state_dict(model, optimizer)
+        save({"network": values, "optimizer": of_optimizer}, checkpoint_id=checkpoint)
     whole = StateDictOptions(full_state_dict=True)
     state: dict[str, Any] = get_model_state_dict(model, options=whole)
     state = {key: tensor.clone() for key, tensor in state.items()}
@@ -118,7 +152,9 @@ def main(folder: Path) -> None:
     distributed.init_process_group("gloo", timeout=timedelta(seconds=60))
     rank = distributed.get_rank()
     found = {
-        (name, way, synchronised): run(case, wrap, synchronised)
+        (name, way, synchronised): run(
+            case, wrap, synchronised, folder / f"{name}, {way}" if synchronised and way in SAVED else None
+        )
         for name, case in CASES.items()
         for way, wrap in WAYS.items()
         for synchronised in (True, False)

@@ -1,18 +1,15 @@
-"""Two processes that train together, started by torchrun, learn what one learns from the joined batch."""
+"""Two processes that train together, started by torchrun, learn what one learns from the joined batch.
+
+They are on the CPU, with gloo, on every machine; the recipe of README.rst runs on CUDA where each process has a GPU.
+"""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import signal
 import socket
-import subprocess
-import sys
 import textwrap
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,86 +20,28 @@ from torch.testing import assert_close
 from tests.interop.loops import calm
 from tests.interop.networks import CASES, Case, every_case
 from tests.interop.several_processes import (
-    BATCH,
     DIVISIONS,
     DTYPES,
     SIZE,
-    STEPS,
     TOLERANCES,
     WAYS,
+    learn_alone,
     make_batch,
     make_norm,
     normalise,
     optimizer_of,
-    part_of,
 )
+from tests.interop.torchrun import ROOT, Found, torchrun
 from torchneupy.distributed import SyncBatchNorm, shard_placement
 from torchneupy.layers import BatchNorm, Input, Linear, Relu, Sigmoid, Softmax, join
-
-ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is without distributed")
 
 
-def torchrun(arguments: Sequence[str], folder: Path = ROOT, machines: int = 1) -> None:
-    """Start torchrun, once for each machine that is played here, and wait; nothing of it is left after two minutes."""
-    command = [sys.executable, "-m", "torch.distributed.run", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    agents = [
-        subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(machines)
-    ]
-    try:
-        for agent in agents:
-            text, _ = agent.communicate(timeout=120)
-            assert agent.returncode == 0, text
-    finally:
-        for agent in agents:
-            if agent.poll() is None:
-                os.killpg(agent.pid, signal.SIGKILL)
-                agent.wait()
-
-
-@pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """What each process has found: ``(of networks, of batch normalisation)``."""
-    folder = tmp_path_factory.mktemp("processes")
-    torchrun(["--standalone", "--nproc-per-node", str(SIZE), "-m", "tests.interop.several_processes", str(folder)])
-    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(SIZE)]
-
-
-def learn_alone(case: Case, network: Any, n_parts: int) -> list[float]:
-    """What several processes do, by one; the statistics that stay are those of the first part."""
-    optimizer, losses = optimizer_of(network), []
-    for seed in range(STEPS):
-        optimizer.zero_grad()
-        inputs, targets = case.inputs(BATCH, seed), case.targets(BATCH, seed)
-        before = [buffer.clone() for buffer in network.buffers()]
-        mean = torch.zeros(())
-        for rank in reversed(range(n_parts)):
-            for buffer, value in zip(network.buffers(), before, strict=True):
-                buffer.copy_(value)
-            parts = (inputs, targets) if n_parts == 1 else (part_of(inputs, rank), part_of(targets, rank))
-            loss = case.loss(network(*parts[0]), parts[1]) / n_parts
-            loss.backward()
-            mean += loss.detach()
-        optimizer.step()
-        losses.append(mean.item())
-    return losses
-
-
-def learns_what_one_learns(found: Any, case: Case, way: str, synchronised: bool) -> None:
+def learns_what_one_learns(found: Found, case: Case, way: str, synchronised: bool) -> None:
     network = calm(case)
-    losses = learn_alone(case, network, 1 if synchronised else SIZE)
-    ours = [networks[case.name, way, synchronised] for networks, _ in found]
+    losses = learn_alone(case, network, optimizer_of(network), 1 if synchronised else SIZE)
+    ours = [networks[case.name, way, synchronised] for networks in found.networks]
     is_close = partial(assert_close, rtol=TOLERANCES.get(way, 1e-5), atol=TOLERANCES.get(way, 1e-6))
     for one in ours:
         is_close(one["losses"], losses)
@@ -112,21 +51,21 @@ def learns_what_one_learns(found: Any, case: Case, way: str, synchronised: bool)
 
 @every_case
 @pytest.mark.parametrize("way", WAYS)
-def test_two_processes_learn_what_one_learns_from_the_joined_batch(found, case, way):
-    learns_what_one_learns(found, case, way, synchronised=True)
+def test_two_processes_learn_what_one_learns_from_the_joined_batch(two_processes, case, way):
+    learns_what_one_learns(two_processes, case, way, synchronised=True)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_batch_norm_takes_the_statistics_of_each_part_as_that_of_torch(found, way):
+def test_batch_norm_takes_the_statistics_of_each_part_as_that_of_torch(two_processes, way):
     """And those of the first process are kept: DistributedDataParallel and full state dicts take the buffers of it."""
-    learns_what_one_learns(found, CASES["convolution"], way, synchronised=False)
+    learns_what_one_learns(two_processes, CASES["convolution"], way, synchronised=False)
 
 
 @every_case
 @pytest.mark.parametrize("way", WAYS)
-def test_a_whole_state_is_taken_by_every_process(found, case, way):
+def test_a_whole_state_is_taken_by_every_process(two_processes, case, way):
     expected = case.network(seed=1).predict(*case.inputs(), verbose=False)
-    for networks, _ in found:
+    for networks in two_processes.networks:
         tolerance = TOLERANCES.get(way, 1e-5)
         assert_close(networks[case.name, way, True]["predicted"], expected, rtol=tolerance, atol=tolerance)
 
@@ -135,10 +74,10 @@ def test_a_whole_state_is_taken_by_every_process(found, case, way):
 
 
 @pytest.mark.parametrize("way, least, most", [("FSDP2", 0.3, 0.7), ("FSDP2 with shard_placement", 0.45, 0.55)])
-def test_each_process_holds_its_part_of_the_parameters(found, way, least, most):
+def test_each_process_holds_its_part_of_the_parameters(two_processes, way, least, most):
     case = CASES["convolution"]
     total = sum(parameter.numel() for parameter in case.network().parameters())
-    shares = [networks[case.name, way, True]["held"] / total for networks, _ in found]
+    shares = [networks[case.name, way, True]["held"] / total for networks in two_processes.networks]
     assert sum(shares) == 1
     assert all(least <= share <= most for share in shares), shares
 
@@ -168,9 +107,9 @@ def test_shard_placement(shape, n_shards, axis):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", DIVISIONS)
-def test_sync_batch_norm_is_batch_norm_of_the_joined_batch(found, sizes, dtype):
+def test_sync_batch_norm_is_batch_norm_of_the_joined_batch(two_processes, sizes, dtype):
     expected = normalise(make_norm(), make_batch(dtype))
-    parts = [norms[sizes, dtype] for _, norms in found]
+    parts = [norms[sizes, dtype] for norms in two_processes.norms]
     is_close = partial(assert_close, rtol=DTYPES[dtype], atol=DTYPES[dtype])
     for name in ("mean", "inverse"):
         for part in parts:
@@ -181,9 +120,11 @@ def test_sync_batch_norm_is_batch_norm_of_the_joined_batch(found, sizes, dtype):
         is_close(sum(part[name] for part in parts), expected[name])
 
 
-def test_sync_batch_norm_of_one_process_is_batch_norm():
-    ours = normalise(SyncBatchNorm.convert_sync_batchnorm(make_norm()), make_batch(torch.float32))
-    assert_close(ours, normalise(make_norm(), make_batch(torch.float32)), rtol=0, atol=0)
+def test_sync_batch_norm_of_one_process_is_batch_norm(device):
+    ours, expected = make_norm().to(device), make_norm().to(device)
+    SyncBatchNorm.convert_sync_batchnorm(ours)
+    found, wanted = (normalise(norm, make_batch(torch.float32).to(device)) for norm in (ours, expected))
+    assert_close(found, wanted, rtol=0, atol=0)
 
 
 class Other(BatchNorm):
@@ -210,10 +151,10 @@ def test_conversion_comes_before_classes_that_torch_makes():
     assert type(network[1]) is BatchNorm
 
 
-def test_sync_batch_norm_is_a_layer_as_others():
-    network = Input(4) >> SyncBatchNorm() >> Softmax(2)
+def test_sync_batch_norm_is_a_layer_as_others(device):
+    network = (Input(4) >> SyncBatchNorm() >> Softmax(2)).to(device)
     assert network[1].name == "sync-batch-norm-1"
-    assert network(torch.randn(5, 4)).shape == (5, 2)
+    assert network(torch.randn(5, 4, device=device)).shape == (5, 2)
 
 
 # The recipe of README.rst
@@ -243,7 +184,8 @@ def test_the_recipe_trains(tmp_path, machines):
     program, *arguments = shlex.split(commands.splitlines()[machines - 1])
     assert program == "torchrun" and arguments.count("8") == 1
     changed = {"8": str(SIZE // machines), "first:29500": f"localhost:{free_port()}"}
-    torchrun([changed.get(argument, argument) for argument in arguments], tmp_path, machines)
+    with_gpus = machines == 1 and torch.cuda.device_count() >= SIZE
+    torchrun([changed.get(argument, argument) for argument in arguments], tmp_path, machines, with_gpus)
     network = join(Input(10), Linear(32) >> BatchNorm() >> Relu(), Sigmoid(1)).eval()
     network.load_state_dict(torch.load(tmp_path / "network.pt", map_location="cpu"))
     x = torch.randn(500, 10)
