@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from torch.testing import assert_close
 
 from torchneupy import init
@@ -19,6 +24,7 @@ from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers import (
     BaseLayer,
+    BatchNorm,
     Concatenate,
     Dropout,
     Elementwise,
@@ -712,6 +718,128 @@ def test_a_variable_moves_with_its_layer_under_any_attribute(attribute, trainabl
     key = attribute or "weight"
     assert list(layer.state_dict()) == [key] and layer.variables["weight"] is getattr(layer, key)
     assert len(list(network.parameters())) == trainable and len(list(network.buffers())) == (not trainable)
+
+
+# Registration
+
+
+@contextmanager
+def hooks(register, hook):
+    handle = register(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def make_everything():
+    """Parameters, a buffer, an option under another attribute, and a plain variable of a custom layer."""
+    return join(Input(3, name="x"), Relu(4, name="relu"), BatchNorm(name="norm"), Custom(make_pair, name="pair"))
+
+
+def make_pair(layer, shape):
+    layer.w = layer.variable(1, "weight", shape=(4,))
+    layer.shift = layer.variable(0, "shift", shape=(4,), trainable=False)
+    layer.register_parameter("nothing", None)
+
+
+def test_hooks_for_registration_see_every_variable_and_every_child():
+    seen = []
+
+    def hook(module, name, value):
+        seen.append((type(module).__name__, name, value))
+
+    with (
+        hooks(register_module_parameter_registration_hook, hook),
+        hooks(register_module_buffer_registration_hook, hook),
+        hooks(register_module_module_registration_hook, hook),
+    ):
+        network = make_everything()
+    found = {(kind, name, id(value)) for kind, name, value in seen}
+    for layer in network:
+        assert ("LayerGraph", layer.name, id(layer)) in found
+        for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+            assert (type(layer).__name__, name, id(tensor)) in found
+    assert list(network.state_dict()) == list(make_everything().state_dict())
+
+
+def test_hooks_for_registration_may_put_something_else_there():
+    class Marked(nn.Parameter):
+        pass
+
+    def hook(module, name, value):
+        return Marked(value.detach().double())
+
+    def buffer_hook(module, name, value):
+        return value.double()
+
+    made = []
+
+    def create(layer, shape):
+        make_pair(layer, shape)
+        made.extend([layer.variable(1, "other", shape=(4,)), layer.variable(2, "fixed", shape=(4,), trainable=False)])
+
+    with (
+        hooks(register_module_parameter_registration_hook, hook),
+        hooks(register_module_buffer_registration_hook, buffer_hook),
+    ):
+        network = Input(4) >> Linear(4) >> BatchNorm() >> Custom(create, name="pair")
+    assert {type(parameter) for parameter in network.parameters()} == {Marked}
+    assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float64}
+    layer = network["pair"]
+    assert list(layer.state_dict()) == ["w", "other", "shift", "fixed"]
+    assert layer.variables["weight"] is layer.w
+    assert made == [layer.other, layer.fixed]
+    assert network(torch.ones(2, 4, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_hook_may_put_another_module_in_the_place_of_a_layer():
+    twin = Linear(4)
+
+    def hook(module, name, child):
+        return twin if isinstance(child, Relu) else None
+
+    with hooks(register_module_module_registration_hook, hook):
+        network = Input(3) >> twin >> Relu()
+    assert network[2] is network[1] is twin
+
+
+@pytest.mark.parametrize("name", ["register_parameter", "register_buffer", "add_module", "register_module"])
+def test_functions_that_stand_in_for_those_that_register_are_called(monkeypatch, name):
+    seen, original = [], getattr(nn.Module, name)
+
+    def register(module, key, *args, **kwargs):
+        seen.append(key)
+        return original(module, key, *args, **kwargs)
+
+    monkeypatch.setattr(nn.Module, name, register)
+    make_everything()
+    expected = {
+        "register_parameter": {"weight", "bias", "gamma", "beta", "w"},
+        "register_buffer": {"running_mean", "running_inv_std", "shift"},
+    }
+    assert set(seen) >= expected.get(name, {"x", "relu", "norm", "pair"})
+
+
+def test_a_layer_may_register_in_its_own_way():
+    class Doubling(Linear):
+        def register_parameter(self, name, param):
+            super().register_parameter(name, None if param is None else nn.Parameter(param.detach().double()))
+
+    assert {p.dtype for p in (Input(3) >> Doubling(4)).parameters()} == {torch.float64}
+
+
+def test_a_parameter_given_twice_to_a_layer_stays_under_both_names():
+    with hooks(register_module_parameter_registration_hook, lambda module, name, value: None):
+        shared = nn.Parameter(torch.ones(4))
+
+        def create(layer, shape):
+            layer.variable(shared, "a", shape=(4,))
+            layer.variable(shared, "b", shape=(4,))
+
+        layer = Custom(create)
+        _ = Input(4) >> layer
+    assert list(layer.state_dict()) == ["a", "b"] and layer.a is layer.b is shared
 
 
 class Declared(BaseLayer):

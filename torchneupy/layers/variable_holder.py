@@ -127,9 +127,9 @@ class VariableHolder(HasVariables):
             tensor = nn.Parameter(tensor)
         if name not in self._variable_keys:
             variables.fail_if_taken(self, name)
-        variables.register(self, name, tensor)
         self._variable_keys[name] = name
-        return tensor
+        variables.register(self, name, tensor)
+        return self._parameters[name] if trainable else self._buffers[name]
 
     def fail_if_not_built(self) -> None:
         """Raise WeightInitializationError if the layer's variables do not exist."""

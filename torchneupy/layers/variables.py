@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 from torch.nn.utils import parametrize
 
 from torchneupy import init
@@ -39,6 +40,20 @@ class HasVariables(BaseConfigurable, nn.Module):
     _built_for: tuple[TensorShape, ...] | None
     _not_built_because: str | None
     _wanted: dict[str, tuple[int, ...]] | None = None
+
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As that of ``nn.Module``, which assigning to an attribute goes through too.
+
+        What a layer that is being built assigns to an attribute of another name than the variable's moves there.
+        """
+        values = vars(self)
+        is_new = param is not None and values.get("_built_for", ()) is None and name not in values["_variable_keys"]
+        keys = values["_variable_keys"] if is_new else {}
+        moved = [key for key in keys if key == keys[key] and self._parameters.get(key) is param]
+        super().register_parameter(name, param)
+        for key in moved:
+            del self._parameters[key]
+            keys[key] = name
 
     def create_variables(self, *input_shapes: Any) -> Any:
         raise NotImplementedError
@@ -180,33 +195,59 @@ def fail_if_taken(layer: HasVariables, key: str) -> None:
         )
 
 
+#: How torch registers, if nobody has put something in its place.
+REGISTER_PARAMETER, REGISTER_BUFFER = nn.Module.register_parameter, nn.Module.register_buffer
+OWN_REGISTER_PARAMETER = HasVariables.register_parameter
+
+
+def is_watched(layer: HasVariables) -> bool:
+    """Whether registering a variable is more than to put it into a dictionary, which is faster.
+
+    There are hooks for it, or others have put functions of theirs in the place of torch's.
+    """
+    return bool(
+        torch_module._global_parameter_registration_hooks
+        or torch_module._global_buffer_registration_hooks
+        or nn.Module.register_parameter is not REGISTER_PARAMETER
+        or type(layer).register_parameter is not OWN_REGISTER_PARAMETER
+        or type(layer).register_buffer is not REGISTER_BUFFER
+    )
+
+
 def register(layer: HasVariables, key: str, tensor: torch.Tensor) -> None:
-    """Put a tensor under a key: a Parameter among the parameters, anything else among the buffers."""
+    """Put a tensor under a key: a Parameter among the parameters, anything else among the buffers.
+
+    Something else may be there then, as torch's hooks for registration may replace it.
+    """
     places: tuple[dict[str, Any], ...] = (vars(layer), layer._parameters, layer._buffers)
     for place in places:
         place.pop(key, None)
-    if isinstance(tensor, nn.Parameter):
+    if is_watched(layer):
+        places[1 if isinstance(tensor, nn.Parameter) else 2][key] = None  # or it would have to be no attribute at all
+        setattr(layer, key, tensor)
+    elif isinstance(tensor, nn.Parameter):
         layer._parameters[key] = tensor
     else:
         layer._buffers[key] = tensor
 
 
 def settle(layer: HasVariables) -> None:
-    """Leave each variable under one key, and no buffer in a plain attribute, where ``.to()`` would not find it.
+    """Leave each buffer under one key, and none in a plain attribute, where ``.to()`` would not find it.
 
-    ``self.scale = self.variable(..., name="weight")`` has registered the variable under its name and, if it is a
-    Parameter, under the attribute too; the attribute stays.
+    ``self.scale = self.variable(..., name="weight", trainable=False)`` has registered it under its name alone; the
+    attribute stays. Parameters have moved when they were assigned.
     """
-    places: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers, vars(layer))
-    keys = layer._variable_keys
-    names = {id(place[key]): name for name, key in keys.items() for place in places if place.get(key) is not None}
+    buffers, keys = layer._buffers, layer._variable_keys
+    if not buffers:
+        return
+    names = {id(buffers[key]): name for name, key in keys.items() if buffers.get(key) is not None}
     taken = set(keys.values())
+    places: tuple[dict[str, Any], ...] = (buffers, vars(layer))
     aliases = [(k, v) for place in places for k, v in place.items() if id(v) in names and k not in taken]
     for alias, tensor in aliases:
         name = names[id(tensor)]
         if keys[name] == name:
-            for place in places:
-                place.pop(name, None)
+            buffers.pop(name)
             keys[name] = alias
         register(layer, alias, tensor)
 
