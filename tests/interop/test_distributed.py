@@ -10,7 +10,6 @@ import shlex
 import socket
 import textwrap
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
@@ -149,6 +148,13 @@ def test_conversion_comes_before_classes_that_torch_makes():
     with pytest.raises(TypeError, match=r"before fully_shard and parametrize, got ParametrizedBatchNorm"):
         SyncBatchNorm.convert_sync_batchnorm(network)
     assert type(network[1]) is BatchNorm
+
+
+def test_the_conversion_of_torch_leaves_layers_as_they_are():
+    """Lightning's ``sync_batchnorm=True`` calls it, and of our layers nothing is said."""
+    network = Input(4) >> BatchNorm() >> nn.BatchNorm1d(4)
+    nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    assert type(network[1]) is BatchNorm and type(network[2].module) is nn.SyncBatchNorm
 
 
 def test_sync_batch_norm_is_a_layer_as_others(device):

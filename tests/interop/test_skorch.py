@@ -74,14 +74,14 @@ def test_a_network_is_fitted_and_predicts(case, device):
     np.testing.assert_allclose(net.predict(x), arrays[0] if isinstance(arrays, tuple) else arrays, rtol=1e-5, atol=1e-6)
 
 
-def test_a_network_is_searched_for_by_scikit_learn():
+def test_a_network_is_searched_for_by_scikit_learn(device):
     """Which copies the estimator for each try: the network that it was given stays as it is."""
     from sklearn.model_selection import GridSearchCV
 
     case = CASES["dense"]
     x, _ = data_of(case)
     teacher = case.network(seed=5).predict(x, verbose=False)
-    net = make_net(case, "cpu").set_params(max_epochs=20)
+    net = make_net(case, device).set_params(max_epochs=20)
     before = copied_state(net.module)
     search = GridSearchCV(net, {"lr": [0.0, 0.5]}, cv=2, scoring="neg_mean_squared_error").fit(x, teacher)
     assert search.best_params_ == {"lr": 0.5}
