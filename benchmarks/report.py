@@ -106,16 +106,22 @@ def record(where: str, results: Sequence[Result]) -> None:
     README.write_text(with_table(README.read_text(encoding="utf-8"), rest(where, results)), encoding="utf-8")
 
 
-def kind_of(rival: str) -> str:
-    """Which of the colours a rival has."""
-    for kind in ("Keras", "NeuPy", "compiled", "by hand", "channels_last"):
-        if kind in rival:
-            return kind
-    return "torch.nn" if rival.startswith(("nn.", "torch.nn")) else "other"
+#: What the name of a rival contains to its colour and mark in the picture; the first that fits.
+MARKS = {
+    "Keras": ("tab:green", "s"),
+    "NeuPy": ("tab:red", "D"),
+    "compiled": ("tab:purple", "^"),
+    "as one graph": ("tab:purple", "v"),
+    "by hand": ("tab:orange", "P"),
+    "channels_last": ("tab:cyan", "o"),
+    "nn": ("tab:blue", "o"),
+    "": ("tab:gray", "x"),
+}
+LABELS = {"nn": "torch.nn", "": "another"}
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """Draw the ratios, a row for each question and a mark for each rival, with lines from quartile to quartile.
+    """Draw the ratios of times, a row for each question and a mark for each rival, with lines between the quartiles.
 
     Raises
     ------
@@ -129,27 +135,27 @@ def draw(results: Sequence[Result], path: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    shown = [result for result in results if not result.absent]
+    shown = [result for result in results if result.unit == "us" and not result.absent]
     questions = list(dict.fromkeys(result.question for result in shown))
-    height = 1.5 + 0.17 * len(questions)
-    figure, axes = plt.subplots(figsize=(9, height), layout="constrained")
-    kinds: dict[str, list[Result]] = {}
+    figure, axes = plt.subplots(figsize=(9, 1.5 + 0.17 * len(questions)), layout="constrained")
+    members: dict[str, list[Result]] = {kind: [] for kind in MARKS}
     for result in shown:
-        kinds.setdefault(kind_of(result.rival), []).append(result)
-    for kind, members in kinds.items():
-        places = [questions.index(result.question) for result in members]
-        medians = [result.median for result in members]
-        spread: Any = [
-            [result.median - result.lower for result in members],
-            [result.upper - result.median for result in members],
-        ]
-        axes.errorbar(medians, places, xerr=spread, fmt="o", markersize=4, linewidth=1, label=kind)
+        members[next(kind for kind in MARKS if kind in result.rival)].append(result)
+    for kind, found in members.items():
+        if not found:
+            continue
+        colour, mark = MARKS[kind]
+        medians = [result.median for result in found]
+        spread: Any = [[r.median - r.lower for r in found], [r.upper - r.median for r in found]]
+        places = [questions.index(result.question) for result in found]
+        options: Any = {"color": colour, "fmt": mark, "markersize": 4, "linewidth": 1, "label": LABELS.get(kind, kind)}
+        axes.errorbar(medians, places, xerr=spread, **options)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_yticks(range(len(questions)), questions, fontsize=6)
     axes.set_ylim(len(questions), -1)
     axes.grid(axis="both", alpha=0.3)
-    axes.set_xlabel("torchneupy's ratio to the rival; left of 1 torchneupy is faster, or takes less")
-    figure.legend(loc="outside upper center", ncols=len(kinds), fontsize=7)
+    axes.set_xlabel("time of torchneupy / time of the rival: left of 1 torchneupy is faster")
+    figure.legend(loc="outside upper center", ncols=len(members), fontsize=7)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -47,7 +47,8 @@ class Process:
 
     def __init__(self, command: list[str]) -> None:
         self.resources = ExitStack()
-        self.errors = self.resources.enter_context(tempfile.TemporaryFile(mode="w+", encoding="utf-8"))
+        folder = Path(self.resources.enter_context(tempfile.TemporaryDirectory()))
+        self.errors = self.resources.enter_context((folder / "errors").open("w+", encoding="utf-8"))
         path = os.pathsep.join([os.fspath(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.process = self.resources.enter_context(
             subprocess.Popen(
@@ -83,7 +84,7 @@ class Process:
         if not line:
             self.errors.seek(0)
             last = self.errors.read().strip().rpartition("\n")[2]
-            raise RivalError(f"does not start: {last}")
+            raise RivalError(f"its process has ended: {last}")
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise RivalError(reply["error"])

@@ -58,19 +58,33 @@ def building(n_layers: int, width: int) -> Made:
     return Made(build)
 
 
+def new_session() -> Any:
+    """A graph of its own: NeuPy trains all the running statistics that it finds in one."""
+    tf.reset_default_graph()
+    threads = int(sys.argv[1])
+    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    tf_utils.tensorflow_session.cache = tf.Session(config=config)
+    return tf_utils.tensorflow_session.cache
+
+
 def make(kind: str, task: str, options: dict[str, Any], arrays: Arrays) -> Made:
     """Make work ready; see worker.py."""
     if kind == "building":
         return building(**options)
+    session = new_session()
     batch_size = options.pop("batch_size", None)
     network = NETWORKS[kind](**options)
     outputs, placeholder = network.outputs, network.inputs
     n_parameters = sum(int(np.prod(v.shape.as_list())) for v in network.variables.values() if v.trainable)
     x = arrays["x"]
-    session = tf_utils.tensorflow_session()
     tf_utils.initialize_uninitialized_variables()
     if task == "predict":
-        return Made(lambda: network.predict(x, batch_size=batch_size, verbose=False), n_parameters)
+
+        def predict() -> Any:
+            tf_utils.tensorflow_session.cache = session
+            return network.predict(x, batch_size=batch_size, verbose=False)
+
+        return Made(predict, n_parameters)
     if task == "forward":
         return Made(lambda: session.run(outputs, {placeholder: x}), n_parameters)
     target = np.zeros_like(session.run(outputs, {placeholder: x}))
@@ -81,8 +95,4 @@ def make(kind: str, task: str, options: dict[str, Any], arrays: Arrays) -> Made:
 
 
 if __name__ == "__main__":
-    threads = int(sys.argv[1])
-    config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
-    session = tf.Session(config=config)
-    tf_utils.tensorflow_session.cache = session
-    serve(make)
+    serve(make, errors=(tf.errors.OpError,))

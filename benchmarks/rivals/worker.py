@@ -38,7 +38,11 @@ class Made(NamedTuple):
     n_parameters: int | None = None
 
 
-def serve(make: Callable[[str, str, dict[str, Any], Arrays], Made], wait: Callable[[], None] = lambda: None) -> None:
+def serve(
+    make: Callable[[str, str, dict[str, Any], Arrays], Made],
+    wait: Callable[[], None] = lambda: None,
+    errors: tuple[type[Exception], ...] = (),
+) -> None:
     """Answer until there are no more requests.
 
     Parameters
@@ -47,6 +51,8 @@ def serve(make: Callable[[str, str, dict[str, Any], Arrays], Made], wait: Callab
         Takes the kind of network, what is to be done with it, options, and arrays.
     wait : callable
         Waits until the device has finished.
+    errors : tuple of classes
+        What the rival raises besides Python's own errors, where it cannot do what is asked for.
     """
     # Libraries print what they like: the answers have a way of their own.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -69,9 +75,10 @@ def serve(make: Callable[[str, str, dict[str, Any], Arrays], Made], wait: Callab
         works.append(made)
         return {"work": len(works) - 1, "n_parameters": made.n_parameters}
 
+    expected: tuple[type[Exception], ...] = (*ERRORS, *errors)
     for line in sys.stdin:
         try:
             reply = answer(json.loads(line))
-        except ERRORS as error:  # the benchmarks tell of it, and go on
+        except expected as error:  # the benchmarks tell of it, and go on
             reply = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         print(json.dumps(reply), file=answers, flush=True)
