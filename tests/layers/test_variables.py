@@ -16,6 +16,7 @@ from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.nn.utils import parametrize, prune
 from torch.testing import assert_close
 
 from torchneupy import init
@@ -23,6 +24,8 @@ from torchneupy.core.properties import ParameterProperty
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers import (
+    GRU,
+    LSTM,
     BaseLayer,
     BatchNorm,
     Concatenate,
@@ -840,6 +843,219 @@ def test_a_parameter_given_twice_to_a_layer_stays_under_both_names():
         layer = Custom(create)
         _ = Input(4) >> layer
     assert list(layer.state_dict()) == ["a", "b"] and layer.a is layer.b is shared
+
+
+# Drawn anew
+
+
+def reset(network):
+    for module in network.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+
+
+def spoil(network):
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.fill_(float("nan"))
+
+
+def has_state(network, expected):
+    assert list(network.state_dict()) == list(expected)
+    assert_close(network.state_dict(), expected, rtol=0, atol=0)
+
+
+class Guarded(BaseLayer):
+    """A user's layer that draws by itself too, and asks whether it has been here before."""
+
+    weight = ParameterProperty(default=init.Normal())
+
+    def __init__(self, name=None):
+        super().__init__(name=name)
+        self.calls = []
+
+    def get_output_shape(self, input_shape):
+        return input_shape
+
+    def create_variables(self, input_shape):
+        self.calls.append(input_shape)
+        if self.weight is None:
+            self.w = self.variable(None, "weight", shape=(4,))
+            self.noise = self.variable(torch.randn(4), "noise", trainable=False)
+            self.variable(np.random.default_rng(0).normal(size=4), "constant")
+            self.variable([1, 2, 3, 4], "list", shape=(4,))
+
+    def output(self, x):
+        return x * self.w
+
+
+def build_all():
+    return join(
+        Input((5, 4)),
+        LSTM(4, peepholes=True, learn_init=True, only_return_final=False),
+        Guarded(),
+        GRU(4, biases=init.Uniform()),
+        PRelu(4, weight=init.Orthogonal(), bias=None),
+        BatchNorm(running_mean=init.Normal()),
+        as_layer(nn.PReLU(4)),
+        Softmax(2),
+    )
+
+
+def test_first_values_are_drawn_again_as_they_were_when_the_network_was_built():
+    torch.manual_seed(3)
+    network = build_all()
+    expected = copy.deepcopy(network.state_dict())
+    tensors, calls = list(network.state_dict(keep_vars=True).values()), list(network[2].calls)
+    spoil(network)
+    torch.manual_seed(3)
+    reset(network)
+    has_state(network, expected)
+    kept = network.state_dict(keep_vars=True).values()
+    assert all(a is b for a, b in zip(kept, tensors, strict=True)) and network[2].calls == calls
+    after = torch.get_rng_state()
+    torch.manual_seed(3)
+    build_all()
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_what_is_drawn_again_has_the_types_of_the_variables():
+    network = (Input(3) >> Linear(4) >> BatchNorm()).to(torch.float64)
+    reset(network)
+    assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float64}
+    assert network[1].weight.requires_grad and not network[2].running_mean.requires_grad
+
+
+def test_what_set_params_has_asked_for_is_drawn():
+    network = Input(3) >> Linear(4)
+    network[1].set_params(weight=7, bias=init.Constant(8))
+    spoil(network)
+    reset(network)
+    assert_close(network[1].weight.detach(), torch.full((3, 4), 7.0))
+    assert_close(network[1].bias.detach(), torch.full((4,), 8.0))
+
+
+@pytest.mark.parametrize(
+    "given", [np.ones(4), torch.ones(4), nn.Parameter(torch.ones(4))], ids=["array", "tensor", "parameter"]
+)
+def test_what_was_given_cannot_be_drawn(given):
+    network = Input(3) >> Linear(4, bias=given, name="fc")
+    before, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    with pytest.raises(
+        ValueError, match=r"variable `bias` of layer `fc` anew: it was given as <.* shape=\(4,\)>.*Load"
+    ):
+        reset(network)
+    has_state(network, before)
+    assert torch.equal(torch.get_rng_state(), state)
+    network[1].set_params(bias=1)
+    reset(network)
+
+
+class OfParameter(BaseLayer):
+    """Its variable is a Parameter that its constructor makes."""
+
+    weight = ParameterProperty()
+
+    def __init__(self, parameter, name=None):
+        super().__init__(name=name)
+        self.weight = parameter
+
+    def create_variables(self, input_shape):
+        self.variable(None, "weight", shape=(4,))
+
+    def output(self, x):
+        return x * self.weight
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Custom(lambda layer, shape: layer.variable(nn.Parameter(torch.ones(4)), "weight"), name="l"),
+        OfParameter(nn.Parameter(torch.ones(4)), name="l"),
+    ],
+    ids=["in create_variables", "in the constructor"],
+)
+def test_a_parameter_of_the_users_cannot_be_drawn(layer):
+    _ = Input(4) >> layer
+    with pytest.raises(ValueError, match=r"variable `weight` of layer `l` anew: it was given as <Variable shape"):
+        layer.reset_parameters()
+    assert_close(layer.weight.detach(), torch.ones(4))
+
+
+def test_a_layer_without_variables_has_nothing_to_draw():
+    layers = (Relu(4), Relu(), Dropout(0.5), as_layer(nn.Linear(2, 2)), as_layer(Relu(3) >> Relu(3)))
+    state = torch.get_rng_state()
+    for layer in layers:
+        layer.reset_parameters()
+        assert torch.equal(torch.get_rng_state(), state)
+    assert not Relu(4).is_built
+
+
+def test_the_parts_of_a_nested_network_are_drawn_once():
+    block = as_layer(Input(3) >> Linear(4))
+    torch.manual_seed(3)
+    network = Input(3) >> block >> Linear(2)
+    torch.manual_seed(3)
+    reset(network)
+    torch.manual_seed(3)
+    twin = Input(3) >> Linear(4) >> Linear(2)
+    assert torch.equal(network[2].weight, twin[2].weight) and not hasattr(network, "reset_parameters")
+
+
+class Twice(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+    def right_inverse(self, x):
+        return x / 2
+
+
+@pytest.mark.parametrize("make", [lambda: Linear(4), lambda: Custom(assign_weight)], ids=["library", "custom"])
+def test_a_parametrised_variable_gets_what_was_drawn(make):
+    torch.manual_seed(3)
+    network = Input(4) >> make()
+    expected = network[1].weight.detach().clone()
+    parametrize.register_parametrization(network[1], "weight", Twice())
+    spoil(network)
+    torch.manual_seed(3)
+    network[1].reset_parameters()
+    assert_close(network[1].weight.detach(), expected)
+    assert_close(network[1].parametrizations["weight"].original.detach(), expected / 2)
+
+
+def assign_weight(layer, shape):
+    layer.weight = layer.variable(init.Normal(), "weight", shape=(4, 4))
+
+
+@pytest.mark.parametrize("make", [lambda: Linear(4), lambda: Custom(assign_weight)], ids=["library", "custom"])
+def test_a_pruned_variable_gets_what_was_drawn_but_for_the_mask(make):
+    torch.manual_seed(3)
+    network = Input(4) >> make()
+    expected = network[1].weight.detach().clone()
+    prune.random_unstructured(network[1], "weight", amount=6)
+    mask = network[1].weight_mask.clone()
+    with torch.no_grad():
+        network[1].weight_orig.fill_(5)
+    torch.manual_seed(3)
+    network[1].reset_parameters()
+    assert_close(network[1].weight.detach(), expected * mask)
+    assert_close(network[1].weight_orig.detach(), expected) and torch.equal(network[1].weight_mask, mask)
+
+
+def test_a_variable_that_was_deleted_is_not_drawn():
+    network = Input(3) >> Linear(4)
+    del network[1].bias
+    network[1].reset_parameters()
+    assert list(network[1].state_dict()) == ["weight"]
+
+
+def test_nothing_is_drawn_for_a_variable_of_another_shape():
+    network = Input(3) >> Linear(4)
+    network[1].bias = nn.Parameter(torch.ones(2))
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(LayerConnectionError, match="incompatible with expected shape"):
+        network[1].reset_parameters()
+    has_state(network, before)
 
 
 class Declared(BaseLayer):

@@ -21,7 +21,7 @@ from torchneupy.layers import naming
 from torchneupy.layers.operators import BaseGraph
 from torchneupy.layers.tracing import as_one_node, is_symbolic
 from torchneupy.layers.variable_holder import VariableHolder
-from torchneupy.layers.variables import Connection
+from torchneupy.layers.variables import Connection, draw_anew
 
 __all__ = ["BaseLayer", "Identity", "Input", "own_class"]
 
@@ -230,6 +230,42 @@ class BaseLayer(BaseGraph, VariableHolder):
                 return as_one_node(self, *inputs)  # or the graph would keep the mode that it was traced in
             return self.output(*inputs, training=self.training)
         return self.output(*inputs)
+
+    # Variables
+
+    def reset_parameters(self) -> None:
+        """Draw the initial values of the layer's variables anew, and write them into the variables.
+
+        Torch's name and convention: each module answers for what it has itself, so that a network, or a layer that was
+        made of a module, leaves this to its parts. All variables that the layer has asked for are drawn, running
+        statistics too, in the order in which they were made: after ``torch.manual_seed`` they get the values that
+        building gave them, if the layers were built in the order of the network; parts that were joined first were
+        built first. Where FSDP2 has divided them, all processes get those of the first. A layer that is not built yet
+        stays so, as torch's lazy modules do.
+
+        A class that has tensors besides, registered by its constructor, says in a method of its own how they begin.
+
+        Raises
+        ------
+        ValueError
+            If one of them was given as an array, a tensor or an ``nn.Parameter``, whose values are kept nowhere else.
+            Nothing has changed then; load a state.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from torchneupy.layers import *
+        >>> with torch.device("meta"):
+        ...     network = Input(10) >> Relu(5) >> BatchNorm() >> Softmax(3)
+        >>> network = network.to_empty(device="cpu")
+        >>> for module in network.modules():
+        ...     if hasattr(module, "reset_parameters"):
+        ...         module.reset_parameters()
+        >>> network[2].running_inv_std
+        tensor([[1., 1., 1., 1., 1.]])
+        """
+        if self._built_for is not None:
+            draw_anew(self, own_class(self))
 
     # Copies
 

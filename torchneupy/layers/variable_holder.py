@@ -115,6 +115,8 @@ class VariableHolder(HasVariables):
         """
         if value is None:
             value = self._option(name)
+        if self._is_stand_in:
+            variables.fail_if_given(self, name, value)
         sizes = variables.known_shape(self, name, shape, value)
         if self._wanted is not None:
             self._wanted[name] = sizes

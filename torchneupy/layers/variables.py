@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 from torchneupy import init
 from torchneupy.core.config import BaseConfigurable
 from torchneupy.core.declarations import NUMBER_TYPES
-from torchneupy.core.parameters import Given, ParameterProperty
+from torchneupy.core.parameters import Given, ParameterProperty, describe_array
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 
@@ -40,6 +40,7 @@ class HasVariables(BaseConfigurable, nn.Module):
     _built_for: tuple[TensorShape, ...] | None
     _not_built_because: str | None
     _wanted: dict[str, tuple[int, ...]] | None = None
+    _is_stand_in: bool = False
 
     def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
         """As that of ``nn.Module``, which assigning to an attribute goes through too.
@@ -253,9 +254,11 @@ def settle(layer: HasVariables) -> None:
 
 
 def adopt_plain_specifications(layer: HasVariables) -> None:
-    """Remember what a custom layer's constructor assigned as a plain attribute to a declared variable."""
+    """Remember what a custom layer's constructor assigned as an attribute to a declared variable."""
+    values, parameters = vars(layer), layer._parameters
     for name, option in layer.options.items():
-        if isinstance(option.value, ParameterProperty) and name in vars(layer):
+        is_assigned = name in values or parameters.get(name) is not None
+        if is_assigned and isinstance(option.value, ParameterProperty):
             layer._specifications[name] = option.value.specification(layer)
 
 
@@ -383,6 +386,56 @@ def build_layers(connections: Iterable[Connection]) -> None:
         raise
 
 
+def fail_if_given(layer: HasVariables, name: str, value: Any) -> None:
+    """Raise ValueError if a variable's first values were given, and are kept nowhere else."""
+    if isinstance(value, (Given, nn.Parameter)):
+        text = repr(value) if isinstance(value, Given) else describe_array(value)
+        raise ValueError(
+            f"Cannot draw the variable `{name}` of layer `{layer.name}` anew: it was given as {text}, and the values "
+            f"are not kept. Load a state instead. Layer: {layer}"
+        )
+
+
+def stand_in(layer: HasVariables, cls: Any) -> Any:
+    """A layer with the options of another and no variables yet; what is done to it leaves the other as it is."""
+    twin: Any = cls.__new__(cls)
+    values = {name: value.copy() if type(value) in CONTAINERS else value for name, value in vars(layer).items()}
+    for name, key in layer._variable_keys.items():
+        for place in (values["_parameters"], values["_buffers"], values):  # the last is where pruning puts it
+            place.pop(key, None)
+        if name in layer._specifications:
+            values["_parameters"][name] = None
+    vars(twin).update(values, _variable_keys={}, _built_for=None, _is_stand_in=True)
+    return twin
+
+
+def draw_anew(layer: HasVariables, cls: type) -> None:
+    """Give a layer's variables first values again, drawn in the order in which they were made.
+
+    Made by a stand-in, because a layer of the user's may do in ``create_variables`` what it likes.
+
+    Parameters
+    ----------
+    layer : HasVariables
+        One that is built.
+    cls : type
+        The class that it was made of.
+    """
+    generator = torch.get_rng_state()
+    try:
+        twin = stand_in(layer, cls)
+        twin.create_variables(*(layer._built_for or ()))
+        settle(twin)
+        present = layer._variable_keys.keys() & layer.variables
+        fresh = {name: getattr(twin, key) for name, key in twin._variable_keys.items() if name in present}
+        writes = [sample_into(layer, name, value) for name, value in fresh.items()]
+    except BaseException:
+        torch.set_rng_state(generator)
+        raise
+    for write in writes:
+        write()
+
+
 def sample_into(layer: HasVariables, name: str, value: Any) -> Callable[[], None]:
     """Prepare new values for a variable that exists; the function returned writes them."""
     key = layer._variable_keys[name]
@@ -393,11 +446,23 @@ def sample_into(layer: HasVariables, name: str, value: Any) -> Callable[[], None
         if parametrize.is_parametrized(layer, key):
             setattr(layer, key, fresh)
             return
+        target = layer._parameters.get(f"{key}_orig", variable)
         with torch.no_grad():
-            layer._parameters.get(f"{key}_orig", variable).copy_(fresh)
+            target.copy_(divided_as(target, fresh))
         hooks: list[Any] = list(layer._forward_pre_hooks.values())
         for hook in hooks:
             if getattr(hook, "_tensor_name", None) == key:  # what pruning masks is computed anew
                 setattr(layer, key, hook.apply_mask(layer))
 
     return write
+
+
+def divided_as(variable: Any, value: torch.Tensor) -> torch.Tensor:
+    """A value divided among processes as a variable is, if FSDP2 has divided it; it is that of the first process."""
+    placements = getattr(variable, "placements", None)
+    if placements is None:
+        return value
+    # Here and not above: it takes long to import, and is there already where something is divided.
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, variable.device_mesh, placements)
