@@ -134,6 +134,7 @@ SAME: dict[str, Any] = {
 @pytest.mark.parametrize("kind", SAME)
 @pytest.mark.parametrize("apply", [spectral_norm, weight_norm, prune_filters])
 def test_filters_are_normalised_and_pruned_as_those_of_torch(kind, apply, device):
+    torch.manual_seed(0)  # of some weights the largest singular value stands out more than of others
     make, shape, make_other, axes = SAME[kind]
     layer, other = make(), make_other().to(device)
     network = (Input(shape) >> layer).to(device)
