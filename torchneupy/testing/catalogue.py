@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import nn
@@ -73,6 +74,11 @@ variables: Strategies = st.one_of(
 biases: Strategies = st.none() | variables
 
 
+def variable(*shape: int) -> Strategies:
+    """What a variable of a shape can be made from, an array of that shape among it."""
+    return variables | seeds.map(lambda seed: np.random.default_rng(seed).normal(size=shape))
+
+
 # Any number of axes
 
 
@@ -91,7 +97,13 @@ def activations(cls: type[BaseLayer], sizes: Sizes, **optional: Strategies) -> S
     alone = make(cls, {}, **optional)
     if len(sizes) > 1:
         return alone
-    return make(cls, {"n_units": units}, weight=variables, bias=biases, **optional) | alone
+
+    @cache
+    def transformed(n_units: int) -> Strategies:
+        weight, bias = variable(*sizes, n_units), st.none() | variable(n_units)
+        return make(cls, {"n_units": st.just(n_units)}, weight=weight, bias=bias, **optional)
+
+    return units.flatmap(transformed) | alone
 
 
 def prelus(sizes: Sizes) -> Strategies:
@@ -269,7 +281,8 @@ def gated_averages(*branches: Sizes) -> Strategies:
         for place, sizes in enumerate(branches)
         if sizes == (len(branches) - 1,) and len({*branches[:place], *branches[place + 1 :]}) == 1
     ]
-    return st.sampled_from(places).map(library.GatedAverage) if places else NOTHING
+    signed = [*places, *(place - len(branches) for place in places)]
+    return st.sampled_from(signed).map(library.GatedAverage) if places else NOTHING
 
 
 fractions = st.sampled_from([0.5, 0, 0.3, 1])
