@@ -1,50 +1,15 @@
-"""Layers for drawn networks whose output has another shape than their input, or that only some inputs suit.
-
-For each kind: the options that suit an input of given sizes, and the shape that comes out, worked out on tuples.
-"""
+"""Shapes that come out of layers, worked out on tuples, for those whose output has another shape than their input."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
-import torch
-from hypothesis import strategies as st
-
-__all__ = ["KINDS", "gated_shape", "possible_kinds", "smoothed"]
+__all__ = ["SHAPES", "gated_shape", "smoothed"]
 
 Shape: TypeAlias = "tuple[int | None, ...] | None"
-Sizes: TypeAlias = tuple[int, ...]
 Options: TypeAlias = Mapping[str, Any]
-
-LARGEST_SIDE = 6  # of an image that a layer makes larger
-
-
-class Kind(NamedTuple):
-    """A class of layers.
-
-    Attributes
-    ----------
-    ranks : tuple of int
-        Numbers of axes, without the batch, of inputs that suit it.
-    options : callable
-        Sizes of one sample to a strategy for the options.
-    shape : callable
-        Options and the input's shape, which is known or None, to the output's shape.
-    """
-
-    ranks: tuple[int, ...]
-    options: Callable[[Sizes], st.SearchStrategy[dict[str, Any]]]
-    shape: Callable[[Options, Shape], Shape]
-
-
-def pair(value: Any) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)
-
-
-def optional(**options: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries({}, optional=options)
 
 
 def image(function: Callable[[Options, int, int], int], channels: Callable[[Options], int | None]) -> Any:
@@ -63,68 +28,27 @@ def image(function: Callable[[Options, int, int], int], channels: Callable[[Opti
 
 
 def convolved(options: Options, axis: int, side: int) -> int:
-    kernel = (options["size"][axis] - 1) * pair(options.get("dilation", 1))[axis] + 1
-    stride, padding = pair(options.get("stride", 1))[axis], options.get("padding", "valid")
-    if padding == "same":
+    kernel = (options["size"][axis] - 1) * options["dilation"][axis] + 1
+    stride: int = options["stride"][axis]
+    padding = options["padding"]
+    if padding == "SAME":
         return math.ceil(side / stride)
-    added = 0 if padding == "valid" else 2 * pair(padding)[axis]
+    added = 0 if padding == "VALID" else 2 * padding[axis]
     return len(range(0, side + added - kernel + 1, stride))
 
 
 def deconvolved(options: Options, axis: int, side: int) -> int:
     kernel: int = options["size"][axis]
-    stride = pair(options.get("stride", 1))[axis]
-    added = 0 if options.get("padding", "valid") == "same" else max(kernel - stride, 0)
+    stride: int = options["stride"][axis]
+    added = 0 if options["padding"] == "SAME" else max(kernel - stride, 0)
     return side * stride + added
 
 
 def pooled(options: Options, axis: int, side: int) -> int:
-    stride = pair(options.get("stride") or options["size"])[axis]
-    if options.get("padding") == "same":
+    stride: int = (options["stride"] or options["size"])[axis]
+    if options["padding"] == "same":
         return math.ceil(side / stride)
     return len(range(0, side - options["size"][axis] + 1, stride))
-
-
-@st.composite
-def convolutions(draw: Any, sizes: Sizes) -> dict[str, Any]:
-    height, width, _ = sizes
-    options = draw(
-        optional(
-            padding=st.sampled_from(["valid", "same", 1, (0, 1)]),
-            stride=st.sampled_from([1, 2, (2, 1)]),
-            bias=st.none() | st.just(0.5),
-        )
-    )
-    padding = options.get("padding", "valid")
-    added = pair(padding) if not isinstance(padding, str) else (0, 0)
-    most = [min(3, side + 2 * extra) for side, extra in zip(sizes[:2], added, strict=True)]
-    rows, columns = (draw(st.integers(1, size)) for size in most)
-    options["size"] = (rows, columns, draw(st.integers(1, 3)))
-    if padding == "same" or (height >= 2 * rows - 1 and width >= 2 * columns - 1):
-        options |= draw(optional(dilation=st.just(2)))
-    return dict(options)
-
-
-@st.composite
-def deconvolutions(draw: Any, sizes: Sizes) -> dict[str, Any]:
-    options = draw(optional(padding=st.sampled_from(["valid", "same"])))
-    kernel = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-    options["size"] = (*kernel, draw(st.integers(1, 3)))
-    if max(sizes[:2]) * 2 <= LARGEST_SIDE:
-        options |= draw(optional(stride=st.sampled_from([2, (1, 2)])))
-    return dict(options)
-
-
-@st.composite
-def pools(draw: Any, sizes: Sizes) -> dict[str, Any]:
-    window = tuple(draw(st.integers(1, min(3, side))) for side in sizes[:2])
-    options = draw(optional(padding=st.sampled_from(["valid", "same"]), stride=st.sampled_from([1, 2, (1, 2)])))
-    return {**options, "size": window}
-
-
-def scales(sizes: Sizes) -> st.SearchStrategy[dict[str, Any]]:
-    most = [max(1, min(2, LARGEST_SIDE // side)) for side in sizes[:2]]
-    return st.fixed_dictionaries({"scale": st.tuples(*[st.integers(1, size) for size in most])})
 
 
 # Any number of axes
@@ -142,16 +66,8 @@ def pooled_globally(options: Options, before: Shape) -> Shape:
     return (None, None) if before is None else (before[0], before[-1])
 
 
-def reshapes(sizes: Sizes) -> st.SearchStrategy[dict[str, Any]]:
-    count = math.prod(sizes)
-    factors = [factor for factor in range(1, count + 1) if count % factor == 0]
-    two = st.sampled_from(factors).flatmap(lambda a: st.sampled_from([(a, count // a), (-1, count // a), (a, -1)]))
-    return optional(shape=st.sampled_from([-1, (count,), (-1,)]) | two)
-
-
 def reshaped(options: Options, before: Shape) -> Shape:
-    target = options.get("shape", -1)
-    target = target if isinstance(target, tuple) else (target,)
+    target = options["shape"]
     batch = None if before is None else before[0]
     if -1 not in target:
         return (batch, *target)
@@ -160,48 +76,16 @@ def reshaped(options: Options, before: Shape) -> Shape:
     return (batch, *((None if known is None else known // fixed) if size == -1 else size for size in target))
 
 
-def transposes(sizes: Sizes) -> st.SearchStrategy[dict[str, Any]]:
-    return st.permutations(range(1, len(sizes) + 1)).map(lambda order: {"perm": (0, *order)})
-
-
 def transposed(options: Options, before: Shape) -> Shape:
     return tuple((None if before is None else before[axis]) for axis in options["perm"])
-
-
-def normalised_axes(sizes: Sizes) -> st.SearchStrategy[dict[str, Any]]:
-    others = st.lists(st.integers(1, len(sizes)), unique=True).map(lambda axes: (0, *sorted(axes)))
-    # What has no variance comes out as beta, and 0 is where rectifiers have no derivative.
-    return st.fixed_dictionaries(
-        {"beta": st.just(0.3)},
-        optional={"axes": others, "epsilon": st.just(0.1), "alpha": st.sampled_from([0.1, 0.5])},
-    )
-
-
-def groups(sizes: Sizes) -> st.SearchStrategy[dict[str, Any]]:
-    channels = sizes[-1]
-    possible = [count for count in range(1, channels + 1) if channels % count == 0]
-    given = {"n_groups": st.sampled_from(possible), "beta": st.just(0.3)}
-    return st.fixed_dictionaries(given, optional={"epsilon": st.just(0.1)})
 
 
 # Sequences
 
 
-def recurrent(sizes: Sizes) -> st.SearchStrategy[dict[str, Any]]:
-    return st.fixed_dictionaries(
-        {"n_units": st.integers(1, 3)},
-        optional={
-            "only_return_final": st.just(False),
-            "backwards": st.just(True),
-            "learn_init": st.just(True),
-            "hidden_init": st.just(0.5),
-        },
-    )
-
-
 def scanned(options: Options, before: Shape) -> Shape:
     batch, steps = (None, None) if before is None else before[:2]
-    whole = not options.get("only_return_final", True)
+    whole = not options["only_return_final"]
     return (batch, steps, options["n_units"]) if whole else (batch, options["n_units"])
 
 
@@ -222,32 +106,23 @@ def gated_shape(shapes: Sequence[Shape], place: int) -> Shape:
     return tuple(next((size for size in sizes if size is not None), None) for sizes in zip(*known, strict=True))
 
 
-KINDS: dict[str, Kind] = {
-    "Convolution": Kind((3,), convolutions, image(convolved, lambda options: options["size"][2])),
-    "Deconvolution": Kind((3,), deconvolutions, image(deconvolved, lambda options: options["size"][2])),
-    "MaxPooling": Kind((3,), pools, image(pooled, lambda options: None)),
-    "AveragePooling": Kind((3,), pools, image(pooled, lambda options: None)),
-    "Upscale": Kind((3,), scales, image(lambda options, axis, side: side * options["scale"][axis], lambda _: None)),
-    "GroupNorm": Kind((3,), groups, kept_image),
-    "LocalResponseNorm": Kind((3,), lambda sizes: optional(depth_radius=st.sampled_from([1, 3])), kept_image),
-    "GlobalPooling": Kind(
-        (2, 3),
-        lambda sizes: st.fixed_dictionaries({"function": st.sampled_from(["avg", "max", "sum", torch.logsumexp])}),
-        pooled_globally,
-    ),
-    "BatchNorm": Kind((1, 2, 3), normalised_axes, kept),
-    "Reshape": Kind((1, 2, 3), reshapes, reshaped),
-    "Transpose": Kind((2, 3), transposes, transposed),
-    "LSTM": Kind((2,), recurrent, scanned),
-    "GRU": Kind((2,), recurrent, scanned),
-    # Only where a network begins, as its inputs are indices.
-    "Embedding": Kind((), lambda sizes: optional(), embedded),
+#: Class to a function of the options and the input's shape, which is known or None, that gives the output's shape.
+SHAPES: dict[str, Callable[[Options, Shape], Shape]] = {
+    "Convolution": image(convolved, lambda options: options["size"][2]),
+    "Deconvolution": image(deconvolved, lambda options: options["size"][2]),
+    "MaxPooling": image(pooled, lambda options: None),
+    "AveragePooling": image(pooled, lambda options: None),
+    "Upscale": image(lambda options, axis, side: side * options["scale"][axis], lambda _: None),
+    "GroupNorm": kept_image,
+    "LocalResponseNorm": kept_image,
+    "GlobalPooling": pooled_globally,
+    "BatchNorm": kept,
+    "Reshape": reshaped,
+    "Transpose": transposed,
+    "LSTM": scanned,
+    "GRU": scanned,
+    "Embedding": embedded,
 }
-
-
-def possible_kinds(sizes: Sizes) -> list[str]:
-    """The kinds that an input of these sizes suits."""
-    return [name for name, kind in KINDS.items() if len(sizes) in kind.ranks]
 
 
 def smoothed(kind: str, options: Options) -> tuple[str, dict[str, Any]]:
@@ -261,6 +136,8 @@ def smoothed(kind: str, options: Options) -> tuple[str, dict[str, Any]]:
         return "AveragePooling", changed
     if kind == "GlobalPooling" and changed["function"] == "max":
         changed["function"] = "avg"
+    if kind in ("LSTM", "GRU"):
+        changed["gradient_clipping"] = 0
     if kind == "BatchNorm":
         changed["epsilon"] = 1  # where the variance may be zero, the derivatives of one over it grow without bound
     return kind, changed

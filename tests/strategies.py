@@ -19,12 +19,14 @@ import numpy as np
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
-from torch import nn
 from torch.nn import functional
 
-from tests.shaping import KINDS, gated_shape, possible_kinds
-from torchneupy import init, layers
+from tests.shaping import SHAPES, gated_shape
+from torchneupy import layers
 from torchneupy.layers import BaseLayer, LayerGraph, join, parallel
+from torchneupy.testing.catalogue import Palette
+from torchneupy.testing.layers import draw_suitable
+from torchneupy.testing.shapes import partly_unknown
 
 #: A shape with the batch, of which None is an unknown size; None alone is a shape of unknown rank.
 Shape: TypeAlias = "tuple[int | None, ...] | None"
@@ -46,11 +48,6 @@ def share(part: float) -> settings:
 # Shapes
 
 
-def partly_unknown(sizes: Iterable[int]) -> st.SearchStrategy[tuple[int | None, ...]]:
-    """Sizes of which any may be hidden; they are all known in the smallest example."""
-    return st.tuples(*[st.sampled_from([size, None]) for size in sizes])
-
-
 def shapes_seen(sizes: Sequence[int]) -> st.SearchStrategy[Shape]:
     """What somebody may know of a shape: all of it, some of its sizes, or nothing."""
     return partly_unknown(sizes) | st.none()
@@ -61,11 +58,6 @@ batches = st.integers(1, 4)
 
 
 # Layers
-
-
-def difference(left: Any, right: Any) -> Any:
-    """A function for Elementwise that tells its inputs apart."""
-    return left - right
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +90,9 @@ class Leaf:
         if self.kind == "GatedAverage":
             place = self.options["gate_index"]
             return with_batches_of(gated_shape(inputs, place), [inputs[place]])
-        if self.kind in KINDS:
+        if self.kind in SHAPES:
             # Another input of LSTM and GRU has the lengths of the sequences.
-            return with_batches_of(KINDS[self.kind].shape(self.options, first), inputs[1:])
+            return with_batches_of(SHAPES[self.kind](self.options, first), inputs[1:])
         n_units = self.options.get("n_units")
         return first if n_units is None else (None if first is None else first[0], n_units)
 
@@ -111,10 +103,10 @@ class Leaf:
         """
         if self.kind in ("Dropout", "GaussianNoise", "DropBlock"):
             return layer.output(*inputs, training=True) if training else inputs[0]
-        if self.kind in KINDS or self.kind == "GatedAverage":
+        if self.kind in SHAPES or self.kind == "GatedAverage":
             return layer.output(*inputs, training=training)
         if self.kind == "Elementwise":
-            return reduce(FUNCTIONS.get(self.options.get("merge_function", "add"), difference), inputs)
+            return reduce(FUNCTIONS.get(self.options.get("merge_function", "add"), torch.sub), inputs)
         if self.kind == "Concatenate":
             return torch.cat(inputs, dim=self.options.get("axis", -1))
         x = inputs[0]
@@ -181,98 +173,33 @@ ACTIVATIONS: dict[str, Callable[[Any, Any, Mapping[str, Any]], Any]] = {
 names = st.sampled_from([None, None, None, "a", "a-2", "a-{}", "relu-1", "output", "block.a", "fc{:03d}"])
 
 
-def optional(**options: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Some of these options; none in the smallest example."""
-    return st.fixed_dictionaries({}, optional=options)
-
-
-def arrays(shape: Sizes) -> st.SearchStrategy[Any]:
-    return seeds.map(lambda seed: np.random.default_rng(seed).normal(size=shape))
-
-
-def values(shape: Sizes) -> st.SearchStrategy[Any]:
-    """What a variable of a shape can be made from."""
-    drawn = st.sampled_from([init.Uniform(-1, 1), init.XavierNormal(), init.HeUniform(seed=3), init.Normal(std=0.5)])
-    return st.sampled_from([0.5, 1, np.float32(0.25)]) | drawn | arrays(shape)
-
-
-def alpha_axes(ndims: int) -> st.SearchStrategy[Any]:
-    """Some of the axes of a tensor but for the batch, each of them once, counted from either end."""
-    axes = st.lists(st.integers(1, ndims - 1), min_size=1, unique=True)
-    signed = axes.flatmap(lambda found: st.tuples(*[st.sampled_from([axis - ndims, axis]) for axis in found]))
-    return signed | st.integers(1, ndims - 1)
-
-
-@st.composite
-def activations(draw: Any, number: int, sizes: Sizes, n_units: int | None = None) -> Leaf:
-    """An activation layer, with a linear transformation in front if its input has one axis besides the batch."""
-    kind = draw(st.sampled_from([name for name in ACTIVATIONS if name not in ("Input", "Identity")]))
-    if len(sizes) == 1 and n_units is None:
-        n_units = draw(st.integers(1, 4) | st.none())
-    options = draw(optional(name=names))
-    if n_units is not None:
-        options["n_units"] = n_units
-        options |= draw(
-            optional(weight=values((sizes[0], n_units)), bias=st.none() | values((n_units,))),
-        )
-    if kind == "Relu":
-        options |= draw(optional(alpha=st.sampled_from([0, 0.25, 1])))
-    if kind == "PRelu":
-        options |= draw(optional(alpha_axes=alpha_axes(len(sizes) + 1)))
-        given = options.get("alpha_axes", -1)
-        output = (0, *sizes) if n_units is None else (0, n_units)
-        options |= draw(
-            optional(alpha=values(tuple(output[axis] for axis in (given if isinstance(given, tuple) else (given,)))))
-        )
+def read_off(layer: BaseLayer, number: int, name: str | None) -> Leaf:
+    """A layer that was drawn as data."""
+    kind, options = type(layer).__name__, {**layer.get_params(), "name": name}
+    if kind in ("BatchNorm", "GroupNorm"):
+        options["beta"] = 0.3  # what has no variance comes out as it, and 0 is where rectifiers have no derivative
     return Leaf(number, kind, options)
 
 
-@st.composite
-def other_layers(draw: Any, number: int, sizes: Sizes) -> Leaf:
-    """A layer without variables, whose output has the shape of its input."""
-    fractions = st.sampled_from([0.5, 0, 0.3, 1])
-    kinds = {
-        "Identity": optional(name=names),
-        "Input": st.fixed_dictionaries({"shape": partly_unknown(sizes)}, optional={"name": names}),
-        "Dropout": st.fixed_dictionaries({"proba": fractions}, optional={"name": names}),
-        "GaussianNoise": optional(mean=st.sampled_from([0, -1.5]), std=st.sampled_from([1, 0, 0.1]), name=names),
-    }
-    if len(sizes) == 3:
-        sides = st.integers(1, 3)
-        kinds["DropBlock"] = st.fixed_dictionaries(
-            {"keep_proba": fractions, "block_size": sides | st.tuples(sides, sides)}, optional={"name": names}
-        )
-    kind = draw(st.sampled_from(list(kinds)))
-    return Leaf(number, kind, draw(kinds[kind]))
+def with_units(leaf: Leaf, n_units: int) -> Leaf:
+    """An activation with so many outputs, without the arrays for its variables, which would not fit any more."""
+    options = {name: value for name, value in leaf.options.items() if not isinstance(value, np.ndarray)}
+    return replace(leaf, options={**options, "n_units": n_units})
 
 
-def one_input_layers(number: int, sizes: Sizes) -> st.SearchStrategy[Leaf]:
-    """Any layer that takes one input, with options that are valid for these sizes."""
-    return activations(number, sizes) | other_layers(number, sizes)
-
-
-def possible_axes(branches: Sequence[Sizes]) -> list[int]:
-    """Axes, the batch being 0, along which tensors of these sizes can be concatenated."""
-    ranks = {len(sizes) for sizes in branches}
-    if len(ranks) > 1:
-        return []
-    return [axis + 1 for axis in range(ranks.pop()) if len({s[:axis] + s[axis + 1 :] for s in branches}) == 1]
-
-
-@st.composite
-def merging_layers(draw: Any, number: int, branches: Sequence[Sizes]) -> Leaf:
-    """A layer that makes one output of inputs of these sizes, which have to agree in some way."""
-    axes = possible_axes(branches)
-    kinds = {"Concatenate": optional(name=names)}
-    if len(branches[0]) not in axes:
-        del kinds["Concatenate"]
-    given = [*axes, *(axis - len(branches[0]) - 1 for axis in axes)]
-    kinds["Concatenate on an axis"] = st.fixed_dictionaries({"axis": st.sampled_from(given)}, optional={"name": names})
-    if len(set(branches)) == 1:
-        functions = st.sampled_from(["add", "multiply", difference])
-        kinds["Elementwise"] = optional(merge_function=functions, name=names)
-    kind = draw(st.sampled_from(list(kinds)))
-    return Leaf(number, kind.split(maxsplit=1)[0], draw(kinds[kind]))
+# Which layers are drawn where. A foreign module has no options, and the inputs of a table are indices.
+OF_ACTIVATIONS = Palette([getattr(layers, kind) for kind in ACTIVATIONS if kind not in ("Input", "Identity")], [])
+OF_ONE_SHAPE = Palette(
+    [
+        *OF_ACTIVATIONS.entries,
+        *(layers.Identity, layers.Input, layers.Dropout, layers.GaussianNoise, layers.DropBlock),
+    ],
+    [],
+)
+OF_OTHER_SHAPES = Palette(None, [layers.ModuleLayer, layers.Embedding, *OF_ONE_SHAPE.entries])
+OF_TABLES = Palette([layers.Embedding], [])
+OF_SUMS = Palette([layers.Concatenate, layers.Elementwise], [])
+OF_CONCATENATIONS = Palette([layers.Concatenate], [])
 
 
 # Networks
@@ -467,18 +394,10 @@ class Built:
         return [number_of[layer] for layer in found]
 
 
-def as_tuple(outputs: Any) -> tuple[torch.Tensor, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)
-
-
 def total(outputs: Iterable[torch.Tensor]) -> torch.Tensor:
     """One number that depends on each value of the outputs in another way."""
     weighted = [(part * torch.linspace(-1, 2, part.numel(), dtype=part.dtype).view_as(part)).sum() for part in outputs]
     return torch.stack(weighted).sum()
-
-
-def copied_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {key: tensor.detach().clone() for key, tensor in network.state_dict().items()}
 
 
 class Drawing:
@@ -492,14 +411,20 @@ class Drawing:
         self.reshapes = reshapes
         self.numbers = count()
 
+    def leaf(self, palette: Palette, *sizes: Sizes) -> Leaf:
+        """A layer of some class that can take inputs of these sizes."""
+        layer = draw_suitable(self.draw, palette, *sizes)
+        return read_off(layer, next(self.numbers), self.draw(names))
+
+    def activation(self, sizes: Sizes, n_units: int | None = None) -> Leaf:
+        """An activation, with a linear transformation to so many outputs before it, if it is said how many."""
+        leaf = self.leaf(OF_ACTIVATIONS, sizes)
+        return leaf if n_units is None else with_units(leaf, n_units)
+
     def layer(self, sizes: Sizes) -> tuple[Tree, Sizes]:
-        kinds = possible_kinds(sizes) if self.reshapes else []
-        kind = self.draw(st.sampled_from([None, *kinds]))
-        if kind is None:
-            leaf = self.draw(one_input_layers(next(self.numbers), sizes))
-        else:
-            options = self.draw(KINDS[kind].options(sizes)) | self.draw(optional(name=names))
-            leaf = Leaf(next(self.numbers), kind, options)
+        # The former are many more classes, but the latter have more to get wrong.
+        palettes = [OF_ONE_SHAPE, OF_OTHER_SHAPES, OF_OTHER_SHAPES] if self.reshapes else [OF_ONE_SHAPE]
+        leaf = self.leaf(self.draw(st.sampled_from(palettes)), sizes)
         return leaf, self.sizes_behind(leaf, [sizes])
 
     @staticmethod
@@ -521,9 +446,9 @@ class Drawing:
 
     def merge(self, fork: Fork, branches: Sequence[Sizes]) -> tuple[Tree, Sizes]:
         """Branches and the layer that makes one of them; only the first branch where they do not fit together."""
-        if not possible_axes(branches):
+        if not OF_SUMS.suitable(*branches):
             return fork.parts[0], branches[0]
-        leaf = self.draw(merging_layers(next(self.numbers), branches))
+        leaf = self.leaf(OF_SUMS, *branches)
         return Row((fork, leaf)), self.sizes_behind(leaf, branches)
 
     def branches(self, sizes: Sizes, depth: int) -> tuple[Tree, Sizes]:
@@ -536,7 +461,7 @@ class Drawing:
         """A row beside a way past it."""
         row, found = self.row(sizes, depth, 2)
         if found != sizes and len(found) == len(sizes) == 1:
-            row = Row((*row.parts, self.draw(activations(next(self.numbers), found, n_units=sizes[0]))))
+            row = Row((*row.parts, self.activation(found, n_units=sizes[0])))
             found = sizes
         way_past = Leaf(next(self.numbers), "Identity")
         if self.draw(st.booleans()):
@@ -547,11 +472,10 @@ class Drawing:
         """A layer that feeds a row, and what comes behind the row as well: two networks share layers."""
         first, start = self.layer(sizes)
         row, found = self.row(start, depth, 2)
-        if not possible_axes([start, found]):
-            return Row((first, row)), found
         # Alone behind one layer, Elementwise would have a single input.
-        axes = possible_axes([start, found])
-        last = Leaf(next(self.numbers), "Concatenate", {"axis": self.draw(st.sampled_from(axes))})
+        if not OF_CONCATENATIONS.suitable(start, found):
+            return Row((first, row)), found
+        last = self.leaf(OF_CONCATENATIONS, start, found)
         long, short = Row((first, row, last)), Row((first, last))
         fork = Fork((long, short) if self.draw(st.booleans()) else (short, long))
         return fork, self.sizes_behind(last, [start, found])
@@ -561,11 +485,8 @@ class Drawing:
         n_branches, width = self.draw(st.integers(2, 3)), self.draw(st.integers(1, 3))
         is_row = len(sizes) == 1
         found = (width,) if is_row else sizes
-        branches: list[Tree] = [
-            self.draw(activations(next(self.numbers), sizes, n_units=width if is_row else None))
-            for _ in range(n_branches)
-        ]
-        gate: Tree = self.draw(activations(next(self.numbers), sizes[-1:], n_units=n_branches))
+        branches: list[Tree] = [self.activation(sizes, width if is_row else None) for _ in range(n_branches)]
+        gate: Tree = self.activation(sizes[-1:], n_units=n_branches)
         if not is_row:
             gate = Row((Leaf(next(self.numbers), "GlobalPooling", {"function": "avg"}), gate))
         place = self.draw(st.sampled_from([0, -1]))
@@ -574,16 +495,14 @@ class Drawing:
 
     def looked_up(self, sizes: Sizes) -> tuple[Tree, Sizes]:
         """An input of whole numbers, and the table in which they are looked up."""
-        count, width = self.draw(st.integers(1, 4)), self.draw(st.integers(1, 3))
-        first = replace(self.beginning(sizes), largest_index=count - 1)
-        table = Leaf(next(self.numbers), "Embedding", {"input_size": count, "output_size": width})
-        return Row((first, table)), (*sizes, width)
+        first, table = self.beginning(sizes), self.leaf(OF_TABLES, sizes)
+        first = replace(first, largest_index=table.options["input_size"] - 1)
+        return Row((first, table)), self.sizes_behind(table, [sizes])
 
     def with_lengths(self, sizes: Sizes) -> tuple[Tree, Sizes]:
         """An input of sequences, one of their lengths, and what reads both."""
-        kind = self.draw(st.sampled_from(["LSTM", "GRU"]))
         inputs = self.beginning(sizes), replace(self.beginning(()), largest_index=sizes[0])
-        leaf = Leaf(next(self.numbers), kind, self.draw(KINDS[kind].options(sizes)))
+        leaf = self.leaf(OF_OTHER_SHAPES, sizes, ())
         return Row((Fork(inputs), leaf)), self.sizes_behind(leaf, [sizes])
 
     def begin(self, sizes: Sizes) -> tuple[Tree, Sizes]:
@@ -611,7 +530,7 @@ class Drawing:
             else:
                 rows.append(first)
                 branches.append(sizes)
-        if not possible_axes(branches):  # this takes the shape of an image away from the rest
+        if not OF_SUMS.suitable(*branches):  # this takes the shape of an image away from the rest
             return self.beginning(sizes), sizes
         return self.merge(Fork(tuple(rows)), branches)
 

@@ -22,9 +22,7 @@ from tests.strategies import (
     Description,
     Leaf,
     Tree,
-    as_tuple,
     build_tree,
-    copied_state,
     descriptions,
     in_three,
     inputs_of,
@@ -57,6 +55,7 @@ from torchneupy.layers import (
     parallel,
 )
 from torchneupy.layers.naming import reset_names
+from torchneupy.testing.subject import as_tuple, copied_state
 
 
 def has_compiler() -> bool:
@@ -688,12 +687,18 @@ def is_as_compiled(description, seed, training, backend):
     assert_close(found[1], found[0])
 
 
+# What torch says of how it compiles functions with gradients of their own, as for gradients that are clipped.
+of_functions = pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")
+
+
+@of_functions
 @share(0.05)
 @given(descriptions(depth=1), seeds, st.booleans())
 def test_a_compiled_network_is_one_graph_with_the_same_outputs_and_gradients(description, seed, training):
     is_as_compiled(description, seed, training, "aot_eager")
 
 
+@of_functions
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own way to inductor
 @pytest.mark.skipif(not has_compiler(), reason="inductor needs a C++ compiler")
 @share(0.02)

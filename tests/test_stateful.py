@@ -25,11 +25,8 @@ from tests.strategies import (
     Leaf,
     Row,
     Sizes,
-    activations,
-    as_tuple,
     build_tree,
     connections_of,
-    copied_state,
     inputs_of,
     leaves_of,
     outputs_of,
@@ -45,6 +42,7 @@ from torchneupy.exceptions import LayerConnectionError, WeightInitializationErro
 from torchneupy.layers import BaseLayer, Concatenate, Elementwise, Identity, Input, LayerGraph, Tanh, join, repeat
 from torchneupy.layers.adapters import ModuleLayer
 from torchneupy.layers.naming import reset_names
+from torchneupy.testing.subject import as_tuple, copied_state
 
 #: Width of what comes out of networks and goes into them, unless they were cut.
 WIDTH = 3
@@ -120,7 +118,7 @@ def rows(draw: Any, closed: bool) -> Row:
     drawing = Drawing(draw)
     first = [drawing.beginning((WIDTH,))] if closed else []
     row, sizes = drawing.row((WIDTH,), 1, 2)
-    last = [] if sizes == (WIDTH,) else [draw(activations(next(drawing.numbers), sizes, n_units=WIDTH))]
+    last = [] if sizes == (WIDTH,) else [drawing.activation(sizes, n_units=WIDTH)]
     return Row((*first, *row.parts, *last))
 
 
