@@ -11,6 +11,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.testing import assert_close
 
 from tests.manners.networks import CASES, Case, copied_state, every_case, gradients, total, train
+from torchneupy import init
+from torchneupy.layers import GRU, LSTM, BaseLayer, BatchNorm, Input, Linear, join
 
 in_both_modes = pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 
@@ -62,6 +64,37 @@ def test_training_does_not_compile_again(case, dynamic, batches, counter):
     # Torch itself calls the backend twice at the first call where a probability of dropout is dynamic too.
     assert counter.frame_count == n_graphs <= 2
     assert any(not torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+class Shift(BaseLayer):
+    """A user's layer with buffers, of which one has an attribute of another name."""
+
+    def get_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def create_variables(self, input_shape: Any) -> None:
+        self.variable(init.Normal(), "scale", shape=input_shape[1:], trainable=False)
+        self.by = self.variable(init.Normal(), "shift", shape=input_shape[1:], trainable=False)
+
+    def output(self, input: Any) -> Any:
+        return input * self.scale + self.by
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [[LSTM(8)], [LSTM(8, learn_init=True, peepholes=True)], [GRU(8)], [LSTM(8), BatchNorm()], [GRU(8), Shift()]],
+    ids=["LSTM", "LSTM that learns its states", "GRU", "BatchNorm", "custom"],
+)
+@in_both_modes
+def test_a_batch_as_large_as_a_layer_is_wide_is_not_taken_for_its_width(layers, training, counter):
+    network = join(Input((3, 5)), *map(copy.copy, layers), Linear(2)).train(training)
+    compiled: Any = torch.compile(network, fullgraph=True, backend=counter, dynamic=True)
+    compiled(torch.randn(8, 3, 5))
+    n_graphs = counter.frame_count
+    for batch in (11, 4):
+        assert compiled(torch.randn(batch, 3, 5)).shape == (batch, 2)
+    # Torch itself calls the backend twice at the first call where a number, the share of BatchNorm, is dynamic too.
+    assert counter.frame_count == n_graphs <= 2
 
 
 def test_there_is_one_graph_for_each_mode(counter):

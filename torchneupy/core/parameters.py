@@ -75,9 +75,10 @@ class ParameterProperty(Declaration):
         key = values.get("_variable_keys", {}).get(self.name, self.name)
         if key != self.name:
             return getattr(instance, key)
-        for place in ("_parameters", "_buffers"):
-            if key in values.get(place, {}):
-                return values[place][key]
+        # By these attributes, unlike `values`, a compiler knows that a tensor is a module's, whose sizes stay.
+        for tensors in (instance._parameters, instance._buffers):
+            if key in tensors:
+                return tensors[key]
         raise AttributeError(f"{describe_owner(instance)} has no variable `{self.name}`")
 
     def normalise(self, value: Any) -> Any:

@@ -75,6 +75,9 @@ class BaseGraph:
         if name in GONE:
             kind = type(self).__name__
             raise AttributeError(f"{kind} has no `{name}`, which belonged to TensorFlow; instead {GONE[name]}")
+        if name != "_buffers" and name in self._buffers:
+            # A compiler knows by this attribute that a tensor is a module's, whose sizes stay; nn.Module asks __dict__.
+            return self._buffers[name]
         return super().__getattr__(name)  # type: ignore[misc]  # that of nn.Module
 
     def __sklearn_clone__(self) -> Self:
