@@ -18,8 +18,8 @@ from torch.testing import assert_close
 from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.init import Normal, Uniform
-from torchneupy.layers import GRU, LSTM, Identity, Input, Relu, Tanh, join, parallel
-from torchneupy.layers.base_recurrent import BaseRNNLayer
+from torchneupy.layers import GRU, LSTM, Identity, Input, Relu, Tanh, join, parallel, recurrent
+from torchneupy.layers.base_recurrent import BaseRNNLayer, for_kernel, in_one_piece
 
 both = pytest.mark.parametrize("make", [LSTM, GRU])
 
@@ -138,6 +138,58 @@ def test_the_kernel_runs_where_it_can(layer: Any) -> None:
 def test_the_loop_runs_where_the_kernel_cannot(layer: Any) -> None:
     network = Input((None, 3)) >> copy.deepcopy(layer)
     assert KERNELS[type(layer)] not in kernels_of(lambda: network(normal(2, 5, 3)))
+
+
+def test_weights_for_cudnn_lie_one_behind_the_other_in_one_storage() -> None:
+    given = [normal(8, 3), normal(8, 2).T.contiguous().T, normal(8)[:], torch.zeros(8)]
+    leaves = [tensor.clone().requires_grad_() for tensor in given]
+    weights = in_one_piece(leaves)
+    assert len({weight.untyped_storage().data_ptr() for weight in weights}) == 1
+    ends = [0, 24, 40, 48, 56]
+    assert [weight.storage_offset() for weight in weights] == ends[:-1]
+    assert weights[0].untyped_storage().nbytes() == 4 * ends[-1]
+    assert all(weight.is_contiguous() and torch.equal(weight, one) for weight, one in zip(weights, given, strict=True))
+    factors = [normal(*weight.shape, seed=2) for weight in weights]
+    total = torch.stack([(weight * factor).sum() for weight, factor in zip(weights, factors, strict=True)]).sum()
+    assert_close(torch.autograd.grad(total, leaves), tuple(factors), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("make", [lambda: LSTM(4), lambda: GRU(4, learn_init=True, hidden_init=Normal())])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_with_weights_for_cudnn_the_kernel_computes_the_same(
+    monkeypatch: pytest.MonkeyPatch, make: Any, dtype: torch.dtype
+) -> None:
+    network, x = (Input((5, 3)) >> make()).to(dtype), normal(2, 5, 3, dtype=dtype)
+    expected = network(x)
+    found = gradients(network, expected)
+    calls = []
+
+    def pack(input: Any, weights: Any) -> Any:
+        calls.append([tuple(weight.shape) for weight in weights])
+        return in_one_piece(weights)
+
+    monkeypatch.setattr(recurrent, "for_kernel", pack)
+    output = network(x)
+    assert_close(output, expected, rtol=0, atol=0)
+    assert_close(gradients(network, output), found)
+    width = network[1].input_weights.shape[1]
+    assert calls == [[(width, 3), (width, 4), (width,), (width,)]]
+
+
+def test_on_the_cpu_weights_are_not_copied_once_more() -> None:
+    weights = [normal(8, 3)]
+    assert for_kernel(normal(2, 5, 3), weights) is weights
+
+
+@pytest.mark.cuda
+@pytest.mark.filterwarnings("error:RNN module weights are not part of single contiguous chunk of memory")
+@both
+def test_cudnn_takes_the_weights_as_they_are(make: Any) -> None:
+    network, x = (Input((5, 3)) >> make(4)).cuda(), normal(2, 5, 3).cuda()
+    output = network(x)
+    expected = copy.deepcopy(network).cpu()(x.cpu())
+    assert_close(output.cpu(), expected)
+    gradients(network, output.cpu())
 
 
 def of_torch(layer: Any) -> Any:

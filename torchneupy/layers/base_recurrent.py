@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import Any
 
+import torch
+
 from torchneupy.core.properties import IntProperty, Property
 from torchneupy.core.shape import ShapeLike, TensorShape, merge_dimensions
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
@@ -13,7 +15,7 @@ from torchneupy.layers.modes import in_mode
 from torchneupy.layers.sequences import fail_if_too_long, final_state, keep_steps, reverse
 from torchneupy.layers.tracing import as_one_node, is_recorded, is_symbolic, is_transformed
 
-__all__ = ["BaseRNNLayer", "suits_kernels"]
+__all__ = ["BaseRNNLayer", "for_kernel", "in_one_piece", "suits_kernels"]
 
 
 def suits_kernels(steps: int) -> bool:
@@ -22,6 +24,22 @@ def suits_kernels(steps: int) -> bool:
     They know no ``vmap``, nor derivatives taken forward, and refuse a sequence of no steps.
     """
     return steps > 0 and not is_transformed()
+
+
+def for_kernel(input: Any, weights: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The weights and biases of a layer, in the order in which torch's kernels take them, as they run fastest."""
+    # Not on the CPU, where it would be a copy for nothing.
+    return in_one_piece(weights) if input.is_cuda else weights
+
+
+def in_one_piece(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The same values, one tensor behind the other in one storage, from its beginning.
+
+    As cuDNN wants weights and biases: others it brings there at each call, and torch warns of it.
+    """
+    whole = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    parts = whole.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 class BaseRNNLayer(BaseLayer):

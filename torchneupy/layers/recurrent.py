@@ -9,7 +9,7 @@ import torch
 
 from torchneupy import init
 from torchneupy.core.properties import NumberProperty, ParameterProperty, Property
-from torchneupy.layers.base_recurrent import BaseRNNLayer, suits_kernels
+from torchneupy.layers.base_recurrent import BaseRNNLayer, for_kernel, suits_kernels
 from torchneupy.layers.sequences import clip_gradient, stack_states
 
 __all__ = ["GRU", "LSTM"]
@@ -198,10 +198,9 @@ class LSTM(BaseRNNLayer):
         biases = self.biases
         hidden, cell = (self.begin(state, input)[None].contiguous() for state in (self.hidden_init, self.cell_init))
         # Contiguous, because the kernel's gradient takes half as long again with transposed ones.
-        weights = [self.input_weights.T.contiguous(), self.hidden_weights.T.contiguous()]
-        states, final, _ = torch.lstm(
-            input, (hidden, cell), [*weights, biases, torch.zeros_like(biases)], True, 1, 0.0, False, False, True
-        )
+        matrices = [self.input_weights.T.contiguous(), self.hidden_weights.T.contiguous()]
+        weights = for_kernel(input, [*matrices, biases, torch.zeros_like(biases)])
+        states, final, _ = torch.lstm(input, (hidden, cell), weights, True, 1, 0.0, False, False, True)
         return states, final[0]
 
     def _loop(self, input: Any) -> tuple[Any, Any]:
@@ -366,11 +365,10 @@ class GRU(BaseRNNLayer):
         return suits_kernels(input.shape[1])
 
     def _run_kernel(self, input: Any) -> tuple[Any, Any]:
-        weights = [as_kernel_has_it(one) for one in (self.input_weights, self.hidden_weights, self.biases)]
+        variables = [as_kernel_has_it(one) for one in (self.input_weights, self.hidden_weights, self.biases)]
+        weights = for_kernel(input, [*variables, torch.zeros_like(variables[2])])
         hidden = self.begin(self.hidden_init, input)[None].contiguous()
-        states, final = torch.gru(
-            input, hidden, [*weights, torch.zeros_like(weights[2])], True, 1, 0.0, False, False, True
-        )
+        states, final = torch.gru(input, hidden, weights, True, 1, 0.0, False, False, True)
         return states, final[0]
 
     def _loop(self, input: Any) -> tuple[Any, Any]:
