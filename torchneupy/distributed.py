@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -58,20 +59,21 @@ def shard_placement(parameter: nn.Parameter, n_shards: int | None = None) -> Sha
 
 
 class Gathered(torch.autograd.Function):
-    """A tensor of each process, in a row."""
+    """A tensor of each process of a group, in a row."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
-        parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-        distributed.all_gather(parts, tensor)
+    def forward(ctx: Any, tensor: torch.Tensor, group: Any) -> torch.Tensor:
+        ctx.group = group
+        parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size(group))]
+        distributed.all_gather(parts, tensor, group)
         return torch.stack(parts)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         gradient = gradient.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(gradient)
-        return gradient[distributed.get_rank()]
+        distributed.all_reduce(gradient, group=ctx.group)
+        return gradient[distributed.get_rank(ctx.group)], None
 
 
 class SyncBatchNorm(BatchNorm):
@@ -82,7 +84,14 @@ class SyncBatchNorm(BatchNorm):
     ``BatchNorm`` for the joined batch. All processes have to run it equally often. Where there is one process, and in
     evaluation mode, it is ``BatchNorm``. It works on all devices, on CPUs with gloo too.
 
-    Parameters, shapes and attributes are those of :class:`torchneupy.layers.BatchNorm`.
+    Shapes and attributes are those of :class:`torchneupy.layers.BatchNorm`, and the other parameters too.
+
+    Parameters
+    ----------
+    process_group : ProcessGroup or None
+        The processes whose batches count as one, from ``torch.distributed.new_group`` or ``DeviceMesh.get_group``; this
+        process is one of them. As torch's layer has it, an attribute that is neither shown nor stored. Defaults to
+        ``None``, which stands for all processes.
 
     Examples
     --------
@@ -93,8 +102,25 @@ class SyncBatchNorm(BatchNorm):
     SyncBatchNorm(axes=None, alpha=0.1, ..., name='batch-norm-1')
     """
 
+    process_group: Any = None
+
+    def __init__(
+        self,
+        axes: Sequence[int] | None = None,
+        alpha: float = 0.1,
+        beta: Any = 0,
+        gamma: Any = 1,
+        epsilon: float = 1e-5,
+        running_mean: Any = 0,
+        running_inv_std: Any = 1,
+        name: str | None = None,
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(axes, alpha, beta, gamma, epsilon, running_mean, running_inv_std, name)
+        self.process_group = process_group
+
     @classmethod
-    def convert_sync_batchnorm(cls, module: M) -> M:
+    def convert_sync_batchnorm(cls, module: M, process_group: Any = None) -> M:
         """Make every ``BatchNorm`` in a module a ``SyncBatchNorm``, with its variables, hooks and name.
 
         Unlike ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` it changes the layers themselves, so that they are
@@ -103,6 +129,8 @@ class SyncBatchNorm(BatchNorm):
         Parameters
         ----------
         module : nn.Module
+        process_group : ProcessGroup or None
+            As of the class; for the layers that are converted now.
 
         Returns
         -------
@@ -120,10 +148,12 @@ class SyncBatchNorm(BatchNorm):
                 raise TypeError(f"Convert before fully_shard and parametrize, got {type(part).__name__}: {part}")
         for part in found:
             part.__class__ = cls
+            part.process_group = process_group
         return module
 
     def _normalise_by_batch(self, input: Any) -> Any:
-        if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        group = self.process_group
+        if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size(group) > 1):
             return super()._normalise_by_batch(input)
         axes, running = self.positive_axes(input.ndim), self.running_mean
         values = input.to(torch.promote_types(input.dtype, torch.float32))
@@ -132,7 +162,9 @@ class SyncBatchNorm(BatchNorm):
         mean = values.sum(axes, keepdim=True) / max(count, 1)
         squares = (values - mean).square().sum(axes, keepdim=True)
         gathered: Any = Gathered.apply
-        counts, means, all_squares = gathered(torch.stack((torch.full_like(mean, count), mean, squares))).unbind(1)
+        counts, means, all_squares = gathered(torch.stack((torch.full_like(mean, count), mean, squares)), group).unbind(
+            1
+        )
         total = counts.sum(0)
         mean = (counts * means).sum(0) / total
         variance = (all_squares + counts * (means - mean).square()).sum(0) / total
