@@ -47,6 +47,59 @@ def test_inputs(pair, way, kind):
     assert isinstance(predicted, np.ndarray) and predicted.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_inputs_as_keywords(pair, kind):
+    expected = torch.tensor([[1.0, 2, 3, 4, 5]])
+    assert torch.equal(pair(left=kind(LEFT), right=kind(RIGHT)), expected)
+    assert torch.equal(pair.forward(right=kind(RIGHT), left=kind(LEFT)), expected)
+    one = Input(2, name="in") >> Linear(1, weight=1, bias=0)
+    assert one(**{"in": kind(LEFT)}).tolist() == [[3]]
+
+
+def test_a_module_of_the_users_calls_a_network_by_keywords(pair):
+    class Caller(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair = pair
+
+        def forward(self, x, y):
+            return self.pair(right=y, left=x)
+
+    inputs = torch.tensor(LEFT), torch.tensor(RIGHT)
+    caller = Caller()
+    for run in (
+        caller,
+        torch.fx.symbolic_trace(caller),
+        torch.export.export(caller, inputs).module(),
+        torch.compile(caller, fullgraph=True, backend="eager"),
+    ):
+        assert run(*inputs).tolist() == [[1, 2, 3, 4, 5]]
+
+
+def test_compiled_and_exported_a_network_takes_keywords(pair):
+    x, y = torch.tensor(LEFT), torch.tensor(RIGHT)
+    compiled = torch.compile(pair, fullgraph=True, backend="eager")
+    exported = torch.export.export(pair, (), {"left": x, "right": y}).module()
+    for run in (compiled, exported):
+        assert run(left=x, right=y).tolist() == [[1, 2, 3, 4, 5]]
+    assert compiled(x, y).tolist() == [[1, 2, 3, 4, 5]]
+    with pytest.raises(ValueError, match=r"Cannot feed value of shape \(1, 3\) to the input layer `left`"):
+        pair(left=y, right=x)
+
+
+def test_interpreted_node_by_node_a_traced_network_takes_inputs_one_by_one(pair):
+    traced = torch.fx.symbolic_trace(pair)
+    found = torch.fx.Interpreter(traced).run(torch.tensor(LEFT), torch.tensor(RIGHT))
+    assert found.tolist() == [[1, 2, 3, 4, 5]]
+
+
+def test_inputs_are_not_given_in_two_ways(pair):
+    with pytest.raises(TypeError, match="one by one or by name, not both, got 1 and right"):
+        pair(LEFT, right=RIGHT)
+    with pytest.raises(TypeError, match="one by one or by name, not both, got 2 and training"):
+        pair(LEFT, RIGHT, training=True)
+
+
 def test_tensors_and_arrays_may_be_mixed(pair):
     assert pair(torch.tensor(LEFT), np.array(RIGHT)).tolist() == [[1, 2, 3, 4, 5]]
 
@@ -190,6 +243,15 @@ def test_wrong_number_of_inputs(pair, run, given):
 def test_wrong_keys(pair, run, keys, error, words):
     with pytest.raises(error, match=words):
         getattr(pair, run)({key: LEFT if key == "left" else RIGHT for key in keys})
+
+
+@pytest.mark.parametrize("names", [["left"], ["left", "right", "nope"], ["left", "concatenate-1"]])
+def test_wrong_keywords_are_refused_as_wrong_keys_are(pair, names):
+    given = {name: LEFT if name == "left" else RIGHT for name in names}
+    with pytest.raises((NameError, ValueError)) as expected:
+        pair(given)
+    with pytest.raises(type(expected.value), match=re.escape(str(expected.value))):
+        pair(**given)
 
 
 def test_an_ambiguous_name_of_inputs():

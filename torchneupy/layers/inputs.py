@@ -59,16 +59,27 @@ def fits(sizes: Sequence[int], expected: Sequence[int | None]) -> bool:
     return all(wanted is None or wanted == size for size, wanted in zip(sizes, expected, strict=True))
 
 
-def in_order_of_layers(network: Structure, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Inputs in the order of the input layers, given one by one, or in a dictionary by layer or name.
+def in_order_of_layers(
+    network: Structure, inputs: tuple[Any, ...], named: Mapping[str, Any] | None = None
+) -> tuple[Any, ...]:
+    """Inputs in the order of the input layers, given one by one, or in a dictionary by layer or name, or as keywords.
 
     Raises
     ------
+    TypeError
+        If there are keywords and others.
     ValueError
         If there are too many or too few, or one is for something that is no input layer of the network.
     NameError
         If there is no layer of a name.
     """
+    if named:
+        if inputs:
+            raise TypeError(
+                f"Inputs are given one by one or by name, not both, got {len(inputs)} and {', '.join(named)}. "
+                f"Network: {network}"
+            )
+        inputs = (named,)
     if len(inputs) == 1 and isinstance(inputs[0], Mapping):
         keys = [input_key(network, reference) for reference in inputs[0]]
         twice = {network._name(key) for key in keys if keys.count(key) > 1}

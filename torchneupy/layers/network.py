@@ -65,8 +65,9 @@ class LayerGraph(BaseGraph, Structure):
     ``network(x)`` runs every layer in its own mode (``train()``, ``eval()``), with its hooks.
     ``network.output(x, training=False)`` runs the layers' arithmetic with an explicit flag, whatever their modes are,
     without hooks. Both take one argument for each input layer, in their order, or a dictionary with input layers or
-    their names as keys; arrays are converted to the network's dtype and device. Several outputs come as a tuple. Where
-    a network is compiled, exported or traced, it takes tensors only, one by one.
+    their names as keys; ``network(left=x, right=y)`` takes the names as keywords too. Arrays are converted to the
+    network's dtype and device. Several outputs come as a tuple. Where a network is compiled, exported or traced, it
+    takes tensors only, one by one or, unless it is traced, by keywords.
 
     Parameters
     ----------
@@ -263,9 +264,11 @@ class LayerGraph(BaseGraph, Structure):
 
     # Computation
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run every layer in its own mode, with its hooks."""
         # Under torch.fx the inputs are a stand-in that can only be indexed.
+        if type(inputs) is tuple and named:
+            inputs = in_order_of_layers(self, inputs, named)
         checked = type(inputs) is tuple and not is_traced()
         if checked:
             inputs = prepare(self, inputs)
