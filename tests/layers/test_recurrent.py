@@ -4,6 +4,7 @@ import copy
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torchneupy.core.shape import TensorShape
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.init import Normal, Uniform
 from torchneupy.layers import GRU, LSTM, Identity, Input, Relu, Tanh, join, parallel, recurrent
-from torchneupy.layers.base_recurrent import BaseRNNLayer, for_kernel, in_one_piece
+from torchneupy.layers.base_recurrent import BaseRNNLayer, for_kernel, in_one_piece, keeps_for_gradient
 
 both = pytest.mark.parametrize("make", [LSTM, GRU])
 
@@ -179,6 +180,29 @@ def test_with_weights_for_cudnn_the_kernel_computes_the_same(
 def test_on_the_cpu_weights_are_not_copied_once_more() -> None:
     weights = [normal(8, 3)]
     assert for_kernel(normal(2, 5, 3), weights) is weights
+
+
+def test_cudnn_is_told_that_a_gradient_will_be_asked_for() -> None:
+    """It refuses the gradient otherwise, whatever mode the layer is in."""
+    on_cuda = SimpleNamespace(is_cuda=True)
+    assert keeps_for_gradient(on_cuda)
+    with torch.no_grad():
+        assert not keeps_for_gradient(on_cuda)
+    assert not keeps_for_gradient(torch.ones(1))
+
+
+@pytest.mark.cuda
+@both
+def test_gradients_on_cuda_are_those_on_the_cpu(make: Any) -> None:
+    network, x = Input((5, 3)) >> make(4), normal(2, 5, 3)
+    twin = copy.deepcopy(network).cuda()
+    for training in (True, False):
+        network.zero_grad()
+        twin.zero_grad()
+        network.train(training)(x).square().sum().backward()
+        twin.train(training)(x.cuda()).square().sum().backward()
+        for ours, theirs in zip(network.parameters(), twin.parameters(), strict=True):
+            assert_close(ours.grad, theirs.grad.cpu(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.cuda

@@ -15,7 +15,7 @@ from torchneupy.layers.modes import in_mode
 from torchneupy.layers.sequences import fail_if_too_long, final_state, keep_steps, reverse
 from torchneupy.layers.tracing import as_one_node, is_recorded, is_symbolic, is_transformed
 
-__all__ = ["BaseRNNLayer", "for_kernel", "in_one_piece", "suits_kernels"]
+__all__ = ["BaseRNNLayer", "for_kernel", "in_one_piece", "keeps_for_gradient", "suits_kernels"]
 
 
 def suits_kernels(steps: int) -> bool:
@@ -30,6 +30,15 @@ def for_kernel(input: Any, weights: list[torch.Tensor]) -> list[torch.Tensor]:
     """The weights and biases of a layer, in the order in which torch's kernels take them, as they run fastest."""
     # Not on the CPU, where it would be a copy for nothing.
     return in_one_piece(weights) if input.is_cuda else weights
+
+
+def keeps_for_gradient(input: Any) -> bool:
+    """Whether a kernel has to be told that its gradient will be asked for.
+
+    cuDNN's calls that "training", but here it depends on no mode, as nothing is dropped; the CPU's kernels know by
+    themselves.
+    """
+    return bool(input.is_cuda and torch.is_grad_enabled())
 
 
 def in_one_piece(tensors: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ import torch
 
 from torchneupy import init
 from torchneupy.core.properties import NumberProperty, ParameterProperty, Property
-from torchneupy.layers.base_recurrent import BaseRNNLayer, for_kernel, suits_kernels
+from torchneupy.layers.base_recurrent import BaseRNNLayer, for_kernel, keeps_for_gradient, suits_kernels
 from torchneupy.layers.sequences import clip_gradient, stack_states
 
 __all__ = ["GRU", "LSTM"]
@@ -200,7 +200,8 @@ class LSTM(BaseRNNLayer):
         # Contiguous, because the kernel's gradient takes half as long again with transposed ones.
         matrices = [self.input_weights.T.contiguous(), self.hidden_weights.T.contiguous()]
         weights = for_kernel(input, [*matrices, biases, torch.zeros_like(biases)])
-        states, final, _ = torch.lstm(input, (hidden, cell), weights, True, 1, 0.0, False, False, True)
+        trains = keeps_for_gradient(input)
+        states, final, _ = torch.lstm(input, (hidden, cell), weights, True, 1, 0.0, trains, False, True)
         return states, final[0]
 
     def _loop(self, input: Any) -> tuple[Any, Any]:
@@ -368,7 +369,7 @@ class GRU(BaseRNNLayer):
         variables = [as_kernel_has_it(one) for one in (self.input_weights, self.hidden_weights, self.biases)]
         weights = for_kernel(input, [*variables, torch.zeros_like(variables[2])])
         hidden = self.begin(self.hidden_init, input)[None].contiguous()
-        states, final = torch.gru(input, hidden, weights, True, 1, 0.0, False, False, True)
+        states, final = torch.gru(input, hidden, weights, True, 1, 0.0, keeps_for_gradient(input), False, True)
         return states, final[0]
 
     def _loop(self, input: Any) -> tuple[Any, Any]:
