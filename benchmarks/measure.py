@@ -17,7 +17,7 @@ __all__ = ["Absent", "Elsewhere", "Options", "Question", "Result", "ask"]
 
 #: Microseconds that one question may take all who are asked, in a quick run and in a full one, unless few turns need
 #: more.
-BUDGETS = {True: 2e6, False: 90e6}
+BUDGETS = {True: 2e6, False: 40e6}
 FEWEST_TURNS = 5
 
 
