@@ -105,7 +105,7 @@ class Case:
     reference: Callable[..., Any]
 
     def network(self, seed: int = 0) -> Any:  # not LayerGraph: its children, by attribute, may be anything to mypy
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return self.build()
 

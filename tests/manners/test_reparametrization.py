@@ -36,7 +36,7 @@ every_parametrization = pytest.mark.parametrize("apply", PARAMETRIZATIONS.values
 
 
 def make_network():
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Input(5) >> Relu(5, name="hidden") >> Sigmoid(2, name="last")
 

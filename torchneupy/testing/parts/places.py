@@ -141,6 +141,18 @@ def runs_on_meta(subject: Subject) -> None:
     are_equal(subject.run(network), wanted, what, tolerance=1e-6)
 
 
+@contextmanager
+def in_all_bits() -> Iterator[None]:
+    """Without TF32, in which newer GPUs compute convolutions by default, a thousand times further from the CPU."""
+    cudnn, cublas = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cublas.allow_tf32
+    cudnn.allow_tf32, cublas.allow_tf32 = False, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cublas.allow_tf32 = before
+
+
 @PARTS.add("cuda", "Make new tensors where the input is, `device=x.device`, and keep tensors as variables or buffers.")
 def runs_on_cuda(subject: Subject) -> None:
     """On CUDA, where there is one, outputs are those of the CPU, and training works."""
@@ -148,7 +160,8 @@ def runs_on_cuda(subject: Subject) -> None:
         return
     network = subject.again().to("cuda")
     fed = [x.to("cuda") for x in subject.inputs]
-    found = [output.cpu() for output in subject.run(network, fed)]
+    with in_all_bits():
+        found = [output.cpu() for output in subject.run(network, fed)]
     are_equal(found, subject.run(), "On CUDA another output comes out", tolerance=1e-4)
     outputs = subject.run(network, fed, training=True)
     ensure(all(output.is_cuda for output in outputs), "On CUDA the output is on another device")
