@@ -82,7 +82,7 @@ def rest(where: str, results: Sequence[Result]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-BETWEEN = re.compile(r"(?<=\.\. benchmarks: from here\n\n).*?(?=\n\n\.\. benchmarks: up to here\n)", re.DOTALL)
+BETWEEN = re.compile(r"(?<=\.\. benchmarks: from here\n).*(?=\.\. benchmarks: up to here\n)", re.DOTALL)
 
 
 def with_table(text: str, table: str) -> str:
@@ -93,7 +93,7 @@ def with_table(text: str, table: str) -> str:
     ValueError
         If the comments are not there.
     """
-    found, count = BETWEEN.subn(lambda match: table, text)
+    found, count = BETWEEN.subn(lambda match: f"\n{table}\n\n", text)
     if count != 1:
         raise ValueError("README.rst has no place for the table")
     return found

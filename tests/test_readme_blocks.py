@@ -88,7 +88,12 @@ def test_there_is_no_code_outside_of_these_blocks():
     """No block of another language or directive, and no literal block, which would not say what it is."""
     assert {block.language for block in BLOCKS} == {"python", "bash", "console"}
     assert not re.findall(r"^(?!\.\. ).*::$", TEXT, re.MULTILINE)
-    assert set(re.findall(r"^ *\.\. ([a-z-]+)::", TEXT, re.MULTILINE)) == {"code-block", "list-table"}
+    assert set(re.findall(r"^ *\.\. ([a-z-]+)::", TEXT, re.MULTILINE)) == {
+        "code-block",
+        "csv-table",
+        "image",
+        "list-table",
+    }
     assert not re.findall(r"^>>>", TEXT, re.MULTILINE)
 
 

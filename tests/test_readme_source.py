@@ -39,7 +39,9 @@ def test_links_lead_to_sections():
 
 
 def test_lines_are_no_longer_than_those_of_the_code():
-    assert [line for line in TEXT.splitlines() if len(line) > 120] == []
+    """But for the rows of the benchmarks' table, of which each is one line."""
+    rows = re.compile(r'   ("|, ")')
+    assert [line for line in TEXT.splitlines() if len(line) > 120 and not rows.match(line)] == []
 
 
 def paths_in_the_text() -> set[str]:
