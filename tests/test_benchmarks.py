@@ -56,7 +56,6 @@ def test_work_is_repeated_until_it_can_be_timed():
     (result,) = ask(Question("work", lambda: calls.append(1), {"sleep": lambda: time.sleep(0.002)}), QUICK)
     assert len(calls) > 1000
     assert result.other > 2000 > result.own
-    assert result.median == pytest.approx(result.own / result.other, rel=0.9)
 
 
 def test_figures_of_another_unit_are_given_by_the_work():

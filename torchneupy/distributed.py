@@ -162,9 +162,8 @@ class SyncBatchNorm(BatchNorm):
         mean = values.sum(axes, keepdim=True) / max(count, 1)
         squares = (values - mean).square().sum(axes, keepdim=True)
         gathered: Any = Gathered.apply
-        counts, means, all_squares = gathered(torch.stack((torch.full_like(mean, count), mean, squares)), group).unbind(
-            1
-        )
+        own = torch.stack((torch.full_like(mean, count), mean, squares))
+        counts, means, all_squares = gathered(own, group).unbind(1)
         total = counts.sum(0)
         mean = (counts * means).sum(0) / total
         variance = (all_squares + counts * (means - mean).square()).sum(0) / total

@@ -191,6 +191,25 @@ def test_cudnn_is_told_that_a_gradient_will_be_asked_for() -> None:
     assert not keeps_for_gradient(torch.ones(1))
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+@both
+def test_the_kernel_is_told(make: Any, keeps: bool, monkeypatch: Any) -> None:
+    told = []
+
+    def spy(kernel: Any) -> Any:
+        def run(*arguments: Any) -> Any:
+            told.append(arguments[6])  # torch calls it "train"
+            return kernel(*arguments)
+
+        return run
+
+    monkeypatch.setattr(recurrent, "keeps_for_gradient", lambda input: keeps)
+    for name in ("lstm", "gru"):
+        monkeypatch.setattr(torch, name, spy(getattr(torch, name)))
+    (Input((5, 3)) >> make(4))(normal(2, 5, 3))
+    assert told == [keeps]
+
+
 @pytest.mark.cuda
 @both
 def test_gradients_on_cuda_are_those_on_the_cpu(make: Any) -> None:
