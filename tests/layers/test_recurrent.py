@@ -203,7 +203,7 @@ def test_the_kernel_is_told(make: Any, keeps: bool, monkeypatch: Any) -> None:
 
         return run
 
-    monkeypatch.setattr(recurrent, "keeps_for_gradient", lambda input: keeps)
+    monkeypatch.setattr(recurrent, "keeps_for_gradient", lambda x: keeps)
     for name in ("lstm", "gru"):
         monkeypatch.setattr(torch, name, spy(getattr(torch, name)))
     (Input((5, 3)) >> make(4))(normal(2, 5, 3))
