@@ -1,0 +1,70 @@
+"""What is shown of the results, and that README.rst shows the recorded run."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from benchmarks import report
+from benchmarks.measure import Result
+
+RESULTS = [
+    Result("dense, forward", "nn.Sequential", 52.1, 80.4, "us", 0.64, 0.648, 0.65, 0.65),
+    Result("dense, forward", "Keras on torch", absent="not installed"),
+    Result("convolutions, forward", "torch.nn, channels_last", 2_345.0, 1_999.0, "us", 1.1, 1.173, 1.2, 1.02),
+    Result("loading", "h5py", 120.0, 1500.0, "MB", 0.07, 0.08, 0.09),
+]
+
+
+def test_table_in_markdown():
+    assert report.markdown(RESULTS).splitlines()[2:] == [
+        "| dense, forward | nn.Sequential | 0.65 | 0.64 to 0.65 | 52.1 us | 80.4 us | 0.65 met |",
+        "|  | Keras on torch | not measured | not installed |  |  |  |",
+        "| convolutions, forward | torch.nn, channels_last | 1.17 | 1.10 to 1.20 | 2.35 ms | 2.00 ms | 1.02 MISSED |",
+        "| loading | h5py | 0.08 | 0.07 to 0.09 | 120 MB | 1.50 GB |  |",
+    ]
+
+
+def test_results_are_read_as_they_were_written(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(report.as_json("a machine", RESULTS), encoding="utf-8")
+    assert "NaN" not in path.read_text(encoding="utf-8")
+    where, found = report.read(path)
+    assert where == "a machine"
+    assert report.rest(where, found) == report.rest("a machine", RESULTS)
+    assert json.loads(path.read_text(encoding="utf-8"))["results"][0]["median"] == 0.648
+
+
+def test_picture(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
+    path = tmp_path / "ratios.png"
+    report.draw(RESULTS, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_picture_without_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="torchneupy\\[benchmarks\\]"):
+        report.draw(RESULTS, tmp_path / "ratios.png")
+
+
+def test_readme_needs_a_place_for_the_table():
+    with pytest.raises(ValueError, match="no place"):
+        report.with_table("text", "table")
+
+
+def test_readme_shows_the_recorded_run():
+    text = report.README.read_text(encoding="utf-8")
+    assert report.with_table(text, report.rest(*report.read(report.RESULTS))) == text
+    assert report.PICTURE.is_file()
+
+
+def test_recorded_run_is_whole():
+    """Each file of questions is in it, and no rival was absent that could have been there."""
+    where, results = report.read(report.RESULTS)
+    assert "torch 2.13.0" in where
+    for name in ("dense", "ResNet-50", "LSTM", "GRU", "Embedding", "BatchNorm", "predict", "building", "import"):
+        assert any(result.question.startswith(name) for result in results), name
+    assert {result.absent.partition(":")[0] for result in results if result.absent} <= {"RecursionError"}
