@@ -1,8 +1,10 @@
 """Our side: starts the rivals' processes, and lets them work in turn.
 
-Keras 3 is asked if it is installed beside torch (extra ``benchmarks``). The real NeuPy is asked if the environment
-variable ``NEUPY_PYTHON`` names a Python in which ``import neupy`` works; ``NEUPY_SETUP`` may name a module to be
-imported there first.
+Keras 3 is asked if it is installed beside torch (extra ``benchmarks``).
+
+The real NeuPy is asked if the environment variable ``NEUPY_PYTHON`` names a Python in which ``import neupy`` works. A
+Python of its time is one, 3.6 or 3.7, with ``pip install neupy==0.8.2 tensorflow==1.13.2 "protobuf<4"``; so is any
+other in which a module makes it work that ``NEUPY_SETUP`` names, and which is imported first.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Container
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,28 +46,48 @@ class Process:
     ----------
     command : list of str
         Starts one that answers as worker.py says.
+
+    Attributes
+    ----------
+    versions : dict
+        Those of the rival, and of what it runs on.
+
+    Raises
+    ------
+    RivalError
+        If it does not start.
     """
 
     def __init__(self, command: list[str]) -> None:
-        self.resources = ExitStack()
-        folder = Path(self.resources.enter_context(tempfile.TemporaryDirectory()))
-        self.errors = self.resources.enter_context((folder / "errors").open("w+", encoding="utf-8"))
         path = os.pathsep.join([os.fspath(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self.process = self.resources.enter_context(
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self.errors,
-                text=True,
-                cwd=ROOT,
-                env=os.environ | {"PYTHONPATH": path},
-            )
-        )
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            self.errors = stack.enter_context((folder / "errors").open("w+", encoding="utf-8"))
+            try:
+                self.process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self.errors,
+                    text=True,
+                    cwd=ROOT,
+                    env=os.environ | {"PYTHONPATH": path},
+                )
+            except OSError as error:
+                raise RivalError(f"does not start: {error}") from error
+            stack.enter_context(self.process)
+            stack.callback(self.end)
+            self.versions: dict[str, str] = self.ask()["versions"]
+            self.resources = stack.pop_all()
         atexit.register(self.close)
 
-    def close(self) -> None:
+    def end(self) -> None:
         self.process.kill()
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # what could not be written to one that has ended cannot be now
+            self.process.stdin.close()
+
+    def close(self) -> None:
         self.resources.close()
 
     def ask(self, **request: Any) -> dict[str, Any]:
@@ -130,13 +153,18 @@ def start(rival: str, options: Options) -> Process | Absent:
     if rival == KERAS:
         if importlib.util.find_spec("keras") is None:
             return Absent("not installed: python -m pip install torchneupy[benchmarks]")
-        return Process([sys.executable, "-m", "benchmarks.rivals.keras_worker", options.device, str(options.threads)])
-    python = os.environ.get("NEUPY_PYTHON")
-    if not python:
-        return Absent("NEUPY_PYTHON names no Python with the real NeuPy")
-    if options.device == "cuda":
-        return Absent("NeuPy's TensorFlow runs on the CPU here")
-    return Process([python, "-m", "benchmarks.rivals.neupy_worker", str(options.threads)])
+        command = [sys.executable, "-m", "benchmarks.rivals.keras_worker", options.device, str(options.threads)]
+    else:
+        python = os.environ.get("NEUPY_PYTHON")
+        if not python:
+            return Absent("NEUPY_PYTHON names no Python with the real NeuPy")
+        if options.device == "cuda":
+            return Absent("NeuPy's TensorFlow runs on the CPU here")
+        command = [python, "-m", "benchmarks.rivals.neupy_worker", str(options.threads)]
+    try:
+        return Process(command)
+    except RivalError as error:
+        return Absent(str(error))
 
 
 def keras_and_neupy(
@@ -145,6 +173,8 @@ def keras_and_neupy(
     options: Options,
     x: torch.Tensor | None = None,
     own: nn.Module | None = None,
+    not_compared: Container[str] = (),
+    /,
     **sizes: Any,
 ) -> dict[str, WorkApart | Absent]:
     """The work of both.
@@ -153,12 +183,14 @@ def keras_and_neupy(
     ----------
     kind : str
         Name of a network in the workers.
-    task : {"forward", "training step", "predict"}
+    task : {"forward", "training step", "predict", "building"}
     options : Options
     x : Tensor or None
         What goes in.
     own : Module or None
-        Our network, which has to have as many parameters.
+        Our network; those of the rivals have to have as many parameters.
+    not_compared : container of str
+        Rivals of which that is not asked: they have others where we have none.
     **sizes
         Arguments for the network.
     """
@@ -167,7 +199,8 @@ def keras_and_neupy(
     for rival in (KERAS, NEUPY):
         process = start(rival, options)
         if isinstance(process, Process):
-            found[rival] = process.work(kind, task, x, n_parameters, sizes)
+            wanted = None if rival in not_compared else n_parameters
+            found[rival] = process.work(kind, task, x, wanted, sizes)
         else:
             found[rival] = process
     return found

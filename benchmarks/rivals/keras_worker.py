@@ -11,15 +11,19 @@ from collections.abc import Callable
 from typing import Any
 
 os.environ["KERAS_BACKEND"] = "torch"
+os.environ["KERAS_TORCH_DEVICE"] = sys.argv[1]  # else it is a GPU, where there is one
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
 import torch
 from keras import layers
 
-from benchmarks.rivals.worker import Arrays, Made, serve
+from benchmarks.rivals.worker import Made, serve
 
 __all__ = ["make"]
+
+DEVICE, THREADS = sys.argv[1], int(sys.argv[2])
 
 
 def dense(n_layers: int, width: int) -> Any:
@@ -57,13 +61,15 @@ def building(n_layers: int, width: int) -> Made:
     return Made(lambda: dense(n_layers, width))
 
 
-def make(kind: str, task: str, options: dict[str, Any], arrays: Arrays) -> Made:
+def make(kind: str, task: str, options: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Made:
     """Make work ready; see worker.py."""
     if kind == "building":
         return building(**options)
     batch_size = options.pop("batch_size", None)
     network = NETWORKS[kind](**options)
-
+    devices = {variable.value.device.type for variable in network.variables}
+    if devices != {DEVICE}:
+        raise RuntimeError(f"expected variables on {DEVICE}, got {devices}")
     n_parameters = int(sum(keras.ops.size(variable) for variable in network.trainable_variables))
     if task == "predict":
         rows = arrays["x"]
@@ -83,6 +89,5 @@ def make(kind: str, task: str, options: dict[str, Any], arrays: Arrays) -> Made:
 
 
 if __name__ == "__main__":
-    DEVICE, threads = sys.argv[1], int(sys.argv[2])
-    torch.set_num_threads(threads)
-    serve(make, torch.cuda.synchronize if DEVICE == "cuda" else lambda: None)
+    torch.set_num_threads(THREADS)
+    serve(make, {"Keras": keras.__version__}, torch.cuda.synchronize if DEVICE == "cuda" else lambda: None)

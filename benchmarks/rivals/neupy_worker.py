@@ -1,9 +1,8 @@
 """The real NeuPy on TensorFlow: ``python -m benchmarks.rivals.neupy_worker THREADS``.
 
-Trained with NeuPy's ``GradientDescent``; where nothing is trained, a session computes the network's outputs.
+Trained with NeuPy's ``GradientDescent``; where nothing is trained, a session computes the network's outputs. As
+worker.py, this has to run on Python 3.6.
 """
-
-from __future__ import annotations
 
 import os
 import sys
@@ -13,13 +12,14 @@ from typing import Any
 if os.environ.get("NEUPY_SETUP"):
     __import__(os.environ["NEUPY_SETUP"])
 
+import neupy
 import numpy as np
 import tensorflow as tf
 from neupy import algorithms, architectures, layers
 from neupy.layers import join
 from neupy.utils import tf_utils
 
-from benchmarks.rivals.worker import Arrays, Made, serve
+from benchmarks.rivals.worker import Made, serve
 
 __all__ = ["make"]
 
@@ -35,11 +35,11 @@ def convolution(size: int, n_blocks: int, n_filters: int) -> Any:
     return join(*parts)
 
 
-def recurrent(layer_class: Any) -> Callable[..., Any]:
+def recurrent(layer_class: Any) -> "Callable[..., Any]":
     return lambda n_steps, n_features, n_units: join(layers.Input((n_steps, n_features)), layer_class(n_units))
 
 
-NETWORKS: dict[str, Callable[..., Any]] = {
+NETWORKS: "dict[str, Callable[..., Any]]" = {
     "dense": dense,
     "convolution": convolution,
     "resnet50": lambda size: architectures.resnet50((size, size, 3)),
@@ -67,7 +67,7 @@ def new_session() -> Any:
     return tf_utils.tensorflow_session.cache
 
 
-def make(kind: str, task: str, options: dict[str, Any], arrays: Arrays) -> Made:
+def make(kind: str, task: str, options: "dict[str, Any]", arrays: "dict[str, np.ndarray[Any, Any]]") -> Made:
     """Make work ready; see worker.py."""
     if kind == "building":
         return building(**options)
@@ -95,4 +95,4 @@ def make(kind: str, task: str, options: dict[str, Any], arrays: Arrays) -> Made:
 
 
 if __name__ == "__main__":
-    serve(make, errors=(tf.errors.OpError,))
+    serve(make, {"NeuPy": neupy.__version__, "TensorFlow": tf.__version__})
