@@ -6,14 +6,17 @@ What else the machine does slows all who take part in one turn alike, so that th
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 __all__ = ["Absent", "Elsewhere", "Options", "Question", "Result", "ask"]
+
+LOGGER = logging.getLogger(__name__)
 
 #: Microseconds that one question may take all who are asked, in a quick run and in a full one, unless few turns need
 #: more.
@@ -73,7 +76,17 @@ class Question:
 
 
 class Result(NamedTuple):
-    """Us against one rival: the medians, and the median and the quartiles of our ratios to it, turn by turn."""
+    """Us against one rival: the medians, and the median and the quartiles of our ratios to it, turn by turn.
+
+    Attributes
+    ----------
+    absent : str
+        Why there are no figures; empty where there are.
+    turns : int
+        How many turns they are taken from.
+    file : str
+        Name of the file of questions.
+    """
 
     question: str
     rival: str
@@ -85,6 +98,8 @@ class Result(NamedTuple):
     upper: float = math.nan
     goal: float | None = None
     absent: str = ""
+    turns: int = 0
+    file: str = ""
 
     @property
     def is_met(self) -> bool:
@@ -111,28 +126,55 @@ def waiting_for(device: str) -> Callable[[], None]:
     return torch.cuda.synchronize
 
 
-class Timer:
-    """Takes the figures of one question.
+OWN = "torchneupy"
+
+
+class Contest:
+    """Takes the figures of one question, turn by turn.
 
     Attributes
     ----------
-    turns : int
+    works : dict
+        Those who take part, and what each does.
+    absent : dict
+        Those who do not, or no longer, and why.
+    n_turns : int
         How many turns each is given.
     """
 
-    def __init__(self, question: Question, works: Mapping[str, Work], options: Options) -> None:
-        turns, least = (5, 0.01) if options.quick else (41, 0.03)
-        self.works = works
+    def __init__(self, question: Question, options: Options) -> None:
+        self.question = question
+        self.works: dict[str, Work] = {OWN: question.own}
+        self.absent: dict[str, str] = {}
+        for name, rival in question.rivals.items():
+            if isinstance(rival, Absent):
+                self.absent[name] = rival.reason
+            else:
+                self.works[name] = rival
         self.is_timed = question.unit == "us"
         self.wait = waiting_for(options.device)
-        self.repetitions = dict.fromkeys(works, 1)
+        turns, least = (5, 0.01) if options.quick else (41, 0.03)
         if self.is_timed:
-            warm = {name: min(time_once(work, 1, self.wait) for _ in range(3)) for name, work in works.items()}
+            warm = self.take(lambda name: min(time_once(self.works[name], 1, self.wait) for _ in range(3)))
             self.repetitions = {name: max(1, round(least * 1e6 / max(one, 1))) for name, one in warm.items()}
-            whole = sum(warm[name] * self.repetitions[name] for name in works)
-            self.turns = min(turns, max(FEWEST_TURNS, int(BUDGETS[options.quick] / max(whole, 1))))
+            whole = sum(one * self.repetitions[name] for name, one in warm.items())
+            self.n_turns = min(turns, max(FEWEST_TURNS, int(BUDGETS[options.quick] / max(whole, 1))))
         else:
-            self.turns = min(turns, 7)
+            self.n_turns = min(turns, 7)
+
+    def take(self, measure: Callable[[str], float], backwards: bool = False) -> dict[str, float]:
+        """A figure of each who takes part. A rival that fails is absent from then on, and the others go on."""
+        figures = {}
+        for name in list(self.works)[:: -1 if backwards else 1]:
+            try:
+                figures[name] = measure(name)
+            except Exception as error:
+                if name == OWN:
+                    raise
+                LOGGER.exception("%s: %s cannot go on", self.question.name, name)
+                del self.works[name]
+                self.absent[name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        return figures
 
     def figure(self, name: str) -> float:
         work = self.works[name]
@@ -142,34 +184,27 @@ class Timer:
         return float(work())
 
 
-OWN = "torchneupy"
-
-
 def ask(question: Question, options: Options) -> list[Result]:
     """Let all take turns, each for about the same time, and compare them within each turn."""
-    works: dict[str, Work] = {OWN: question.own}
-    works |= {name: work for name, work in question.rivals.items() if not isinstance(work, Absent)}
-    timer = Timer(question, works, options)
-    figures: dict[str, list[float]] = {name: [] for name in works}
+    contest = Contest(question, options)
+    turns: list[dict[str, float]] = []
     gc.collect()
     gc.disable()
     try:
-        for turn in range(timer.turns):
+        for number in range(contest.n_turns):
             # Who comes first changes, as what one leaves behind may help or hinder the next.
-            for name in list(works) if turn % 2 else list(works)[::-1]:
-                figures[name].append(timer.figure(name))
+            turns.append(contest.take(contest.figure, backwards=number % 2 == 0))
             gc.collect()
     finally:
         gc.enable()
-    return [compare(question, name, figures) for name in question.rivals]
+    return [compare(question, name, contest.absent.get(name, ""), turns) for name in question.rivals]
 
 
-def compare(question: Question, rival: str, figures: Mapping[str, list[float]]) -> Result:
+def compare(question: Question, rival: str, absent: str, turns: Sequence[Mapping[str, float]]) -> Result:
     goal = question.goals.get(rival)
-    found = question.rivals[rival]
-    if isinstance(found, Absent):
-        return Result(question.name, rival, unit=question.unit, goal=goal, absent=found.reason)
-    own, other = figures[OWN], figures[rival]
+    if absent:
+        return Result(question.name, rival, unit=question.unit, goal=goal, absent=absent)
+    own, other = ([turn[name] for turn in turns] for name in (OWN, rival))
     lower, median, upper = statistics.quantiles([one / two for one, two in zip(own, other, strict=True)], n=4)
     medians = statistics.median(own), statistics.median(other)
-    return Result(question.name, rival, *medians, question.unit, lower, median, upper, goal)
+    return Result(question.name, rival, *medians, question.unit, lower, median, upper, goal, turns=len(turns))
