@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from tests.contract.entries.convolutions import convolution, deconvolution
 from torchneupy.core.properties import TypedListProperty
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
-from torchneupy.layers import Conv, Convolution, Deconvolution, Input, Relu, join
+from torchneupy.layers import Conv, Convolution, Deconvolution, Input, Relu, join, parallel
 from torchneupy.layers.convolutions import LARGE, PaddingProperty, Spatial2DProperty
 
 UNTIMED = settings(deadline=None)
@@ -166,6 +166,25 @@ def test_large_weights_at_few_places_are_multiplied(size: Any, shape: Any, optio
     twin.load_state_dict(network.state_dict())
     with patch.object(Convolution, "_is_product", return_value=False):
         torch.testing.assert_close(output.double(), twin(x.double()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_compilers_see_products_too(dynamic: bool, training: bool) -> None:
+    """Else a compiled ResNet-50 takes longer than one that is not; of sizes that are open only the kernel's count."""
+    pointwise, large = Convolution((1, 1, 4), stride=2, padding="same"), Convolution((3, 3, 96), padding="same")
+    network = join(Input((6, 8, 90)), parallel(pointwise, large))
+    found: list[str] = []
+
+    def backend(module: torch.fx.GraphModule, inputs: Any) -> Any:
+        found.extend(node.target.__name__ for node in module.graph.nodes if node.op == "call_function")
+        return module.forward
+
+    compiled = torch.compile(network, backend=backend, dynamic=dynamic, fullgraph=True)
+    x = normal(3 if dynamic else 1, 6, 8, 90, dtype=torch.float32).requires_grad_(training)
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(compiled(x), network(x), rtol=1e-4, atol=1e-4)
+    assert (found.count("linear"), found.count("conv2d")) == ((1, 1) if dynamic else (2, 0))
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")

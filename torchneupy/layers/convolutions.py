@@ -189,15 +189,17 @@ class Convolution(ImageLayer):
 
         Torch's kernels for CPUs bring the weight into another order, which takes longer than the rest where it is large
         and there are few places. GPUs may compute convolutions with less precision than products, and then faster:
-        that is for the user to say. Compilers and exporters know convolutions, too.
+        that is for the user to say. Exporters write for others, who know convolutions, too.
         """
-        if not image.is_cpu or torch.compiler.is_compiling() or is_recorded():
+        if not image.is_cpu or torch.compiler.is_exporting() or is_recorded():
             return False
         if self.size[:2] == (1, 1) and self.padding in ("VALID", "SAME", (0, 0)):
             return True  # the image as it is
         if weight.numel() < LARGE:
             return False
         batch, _, *sizes = image.shape
+        if any(map(is_open, (batch, *sizes))):
+            return False
         n_places = batch * self.new_size(0, sizes[0]) * self.new_size(1, sizes[1])
         return bool(2 * n_places <= self.size[2])
 
