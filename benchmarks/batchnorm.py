@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.measure import Options, Question
 from benchmarks.rivals.apart import KERAS, keras_and_neupy
-from benchmarks.training import backward, forward
+from benchmarks.training import FORWARD, FORWARD_AND_BACKWARD, backward, forward
 from torchneupy.layers import BatchNorm, GroupNorm, Input, LayerGraph, join
 
 __all__ = ["questions"]
@@ -47,12 +47,13 @@ def questions(options: Options) -> Iterator[Question]:
         where = "x".join(map(str, shape))
         rival_class = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
         rival, own = pair(rival_class(shape[-1]), BatchNorm(), shape, options.device)
-        for training in (True, False):
+        for training in (False, True):  # which moves the statistics, each its own way
             mode = "training" if training else "evaluation"
             rival.train(training)
             own.train(training)
-            for work, what in ((forward, "forward without gradients"), (backward, "forward and backward")):
-                goal = GOAL if len(shape) == 4 and training is (work is backward) else None
+            for work, what in ((forward, FORWARD), (backward, FORWARD_AND_BACKWARD)):
+                # Frozen in a network that is trained it has none.
+                goal = GOAL if len(shape) == 4 and (training or work is forward) else None
                 rival_name = f"nn.{rival_class.__name__}{', channels_last' if len(shape) == 4 else ''}"
                 rivals: dict[str, Any] = {rival_name: work(rival, values)}
                 if work is forward:
@@ -66,6 +67,6 @@ def questions(options: Options) -> Iterator[Question]:
                 yield Question(f"BatchNorm {where}, {mode}, {what}", work(own, x), rivals, goals)
         if len(shape) == 4:
             rival, own = pair(nn.GroupNorm(N_GROUPS, shape[-1]), GroupNorm(N_GROUPS), shape, options.device)
-            for work, what in ((forward, "forward without gradients"), (backward, "forward and backward")):
+            for work, what in ((forward, FORWARD), (backward, FORWARD_AND_BACKWARD)):
                 rivals = {"nn.GroupNorm, channels_last": work(rival, values)}
                 yield Question(f"GroupNorm {where}, {what}", work(own, x), rivals)

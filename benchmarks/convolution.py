@@ -10,7 +10,7 @@ networks, is measured too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -18,7 +18,18 @@ from torch.nn import functional
 
 from benchmarks.measure import Options, Question
 from benchmarks.rivals.apart import KERAS, NEUPY, keras_and_neupy
-from benchmarks.training import compiled, forward, forward_and_backward, step, whole_step
+from benchmarks.training import (
+    FORWARD,
+    FORWARD_AND_BACKWARD,
+    STEP,
+    WHOLE_STEP,
+    compiled,
+    forward,
+    forward_and_backward,
+    give_values,
+    step,
+    whole_step,
+)
 from torchneupy.layers import (
     BatchNorm,
     Convolution,
@@ -32,14 +43,16 @@ from torchneupy.layers import (
     repeat,
 )
 
-__all__ = ["questions"]
+__all__ = ["TASKS", "Images", "images", "in_channels_last", "questions", "works"]
 
 N_BLOCKS = 4
 N_FILTERS = 32
 #: Height and width to the batch size.
 IMAGES = {32: 16, 224: 2}
 #: Work to the goals against torch.nn in the default layout and in channels_last.
-GOALS = {"forward without gradients": (0.80, 1.02), "forward and backward": (0.95, 1.02), "training step": (0.90, 1.02)}
+GOALS = {FORWARD: (0.80, 1.02), FORWARD_AND_BACKWARD: (0.95, 1.02), STEP: (0.90, 1.02)}
+#: Work to what the rivals in other processes are asked for.
+TASKS = {FORWARD: "forward", STEP: "training step"}
 COMPILED_GOAL = 1.02
 KERAS_GOAL = 0.60
 NEUPY_GOAL = 0.80
@@ -80,15 +93,31 @@ def residual(size: int) -> tuple[nn.Module, LayerGraph]:
 
 def works(network: nn.Module, x: torch.Tensor, run: Any = None) -> dict[str, Any]:
     """What there is to do, by name; forward in evaluation mode, the others in training mode."""
-    run = run or network
+    run = network if run is None else run
     return {
-        "forward without gradients": in_mode(network, False, forward(run, x)),
-        "forward and backward": in_mode(network, True, forward_and_backward(run, x)),
-        "training step": in_mode(network, True, step(run, network.parameters(), x)),
+        FORWARD: in_mode(network, False, forward(run, x)),
+        FORWARD_AND_BACKWARD: in_mode(network, True, forward_and_backward(run, x)),
+        STEP: in_mode(network, True, step(run, network.parameters(), x)),
     }
 
 
+class Images(NamedTuple):
+    """The same images in torch's default layout, in ``channels_last``, and as ours."""
+
+    first: torch.Tensor
+    last: torch.Tensor
+    own: torch.Tensor
+
+
+def images(size: int, batch: int, device: str) -> Images:
+    """Random ones."""
+    first = torch.randn(batch, 3, size, size, device=device)
+    last = first.contiguous(memory_format=torch.channels_last)
+    return Images(first, last, last.permute(0, 2, 3, 1))
+
+
 def in_channels_last(network: Any) -> Any:  # torch's hints of Module.to know no memory_format
+    """The network, its kernels in torch's other layout."""
     return network.to(memory_format=torch.channels_last)
 
 
@@ -104,12 +133,12 @@ def in_mode(network: nn.Module, training: bool, work: Any) -> Any:
 class ByHand(nn.Module):
     """The same in functional code, images in ``channels_last``."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: nn.Sequential) -> None:
         super().__init__()
-        self.parts = in_channels_last(sequential())
+        self.parts = parts
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        parts = list(self.parts)
+        parts: list[Any] = list(self.parts)
         for convolution, norm in zip(parts[::3], parts[1::3], strict=True):
             image = functional.conv2d(image, convolution.weight, convolution.bias, padding=1)
             mean, variance = norm.running_mean, norm.running_var
@@ -122,48 +151,58 @@ def questions(options: Options) -> Iterator[Question]:
     """Ask what the docstring of this module says."""
     default, last_layout, by_compiler = "torch.nn, default layout", "torch.nn, channels_last", "compiled, channels_last"
     for size, batch in IMAGES.items():
-        x = torch.randn(batch, 3, size, size, device=options.device)
-        last = x.contiguous(memory_format=torch.channels_last)
-        image = last.permute(0, 2, 3, 1)
-        rivals = {
-            default: works(sequential().to(options.device), x),
-            last_layout: works(in_channels_last(sequential().to(options.device)), last),
-            "by hand": works(ByHand().to(options.device), last),
-        }
+        first, last, image = images(size, batch, options.device)
         network = ours(size).to(options.device)
+
+        def theirs(network: nn.Module = network) -> nn.Sequential:
+            rival = sequential().to(options.device)
+            give_values(network, rival)
+            return rival
+
+        rivals = {
+            default: works(theirs(), first),
+            last_layout: works(in_channels_last(theirs()), last),
+            "by hand": works(ByHand(in_channels_last(theirs())), last),
+        }
         own = works(network, image)
         where = f"convolutions {size}x{size}, batch {batch}"
         for name, goals in GOALS.items():
             apart: dict[str, Any] = {}
-            if name in ("forward without gradients", "training step"):
-                task = name.partition(" without")[0]
+            if name in TASKS:
                 sizes = {"size": size, "n_blocks": N_BLOCKS, "n_filters": N_FILTERS}
-                apart = keras_and_neupy("convolution", task, options, image, network, **sizes)
+                apart = keras_and_neupy("convolution", TASKS[name], options, image, network, **sizes)
             yield Question(
                 f"{where}, {name}",
                 own[name],
                 {rival: work[name] for rival, work in rivals.items()} | apart,
-                {default: goals[0], last_layout: goals[1], KERAS: KERAS_GOAL}
-                | ({NEUPY: NEUPY_GOAL} if name == "training step" else {}),
+                {default: goals[0], last_layout: goals[1]}
+                | ({KERAS: KERAS_GOAL} if apart else {})
+                | ({NEUPY: NEUPY_GOAL} if name == STEP else {}),
             )
         if size > min(IMAGES):
             continue  # compiling takes its time, and tells nothing new
-        rival = in_channels_last(sequential().to(options.device))
+        rival = in_channels_last(theirs())
         yield Question(
-            f"{where}, whole training step as one graph",
+            f"{where}, {WHOLE_STEP}",
             whole_step(network, image),
             {
-                "torch.nn, eager, channels_last": works(rival, last)["training step"],
+                "torch.nn, eager, channels_last": works(rival, last)[STEP],
                 "torch.nn, as one graph, channels_last": whole_step(rival, last),
             },
         )
-        for name, rival, network in (("convolutions", sequential(), ours(size)), ("residual", *residual(size))):
-            theirs, mine = in_channels_last(rival.to(options.device)), network.to(options.device)
-            by_hand, own = works(theirs, last, compiled(theirs)), works(mine, image, compiled(mine))
+        pairs: tuple[tuple[str, nn.Module, LayerGraph], ...] = (
+            ("convolutions", sequential(), ours(size)),
+            ("residual", *residual(size)),
+        )
+        for name, other, mine in pairs:
+            mine.to(options.device)
+            give_values(mine, other.to(options.device))
+            in_channels_last(other)
+            compiled_rival, compiled_own = works(other, last, compiled(other)), works(mine, image, compiled(mine))
             for work in GOALS:
                 yield Question(
                     f"{name} {size}x{size}, batch {batch}, compiled, {work}",
-                    own[work],
-                    {by_compiler: by_hand[work]},
+                    compiled_own[work],
+                    {by_compiler: compiled_rival[work]},
                     {by_compiler: COMPILED_GOAL},
                 )

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.measure import Options, Question
 from benchmarks.rivals.apart import KERAS, keras_and_neupy
-from benchmarks.training import compiled, forward, step, whole_step
+from benchmarks.training import FORWARD, STEP, WHOLE_STEP, compiled, forward, give_values, step, whole_step
 from torchneupy.layers import Input, LayerGraph, Relu, join
 
 __all__ = ["questions"]
@@ -39,10 +39,9 @@ def ours() -> LayerGraph:
 class ByHand:
     """The same in functional code, the least that there is to do."""
 
-    def __init__(self, device: str) -> None:
-        make = torch.nn.init.kaiming_normal_
-        self.weights = [nn.Parameter(make(torch.empty(WIDTH, WIDTH, device=device))) for _ in range(N_LAYERS)]
-        self.biases = [nn.Parameter(torch.zeros(WIDTH, device=device)) for _ in range(N_LAYERS)]
+    def __init__(self, network: nn.Module) -> None:
+        parameters = [nn.Parameter(parameter.detach().clone()) for parameter in network.parameters()]
+        self.weights, self.biases = parameters[::2], parameters[1::2]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         for weight, bias in zip(self.weights, self.biases, strict=True):
@@ -55,10 +54,12 @@ def questions(options: Options) -> Iterator[Question]:
     sizes = {"n_layers": N_LAYERS, "width": WIDTH}
     for batch, (forward_goal, step_goal) in GOALS.items():
         x = torch.randn(batch, WIDTH, device=options.device)
-        rival, own, by_hand = sequential().to(options.device), ours().to(options.device), ByHand(options.device)
+        own, rival = ours().to(options.device), sequential().to(options.device)
+        give_values(own, rival)
+        by_hand = ByHand(own)
         keras_forward, keras_step = KERAS_GOALS[batch]
         yield Question(
-            f"dense, batch {batch}, forward without gradients",
+            f"dense, batch {batch}, {FORWARD}",
             forward(own, x),
             {
                 "nn.Sequential": forward(rival, x),
@@ -68,7 +69,7 @@ def questions(options: Options) -> Iterator[Question]:
             {"nn.Sequential": forward_goal, KERAS: keras_forward},
         )
         yield Question(
-            f"dense, batch {batch}, training step",
+            f"dense, batch {batch}, {STEP}",
             step(own, own.parameters(), x),
             {
                 "nn.Sequential": step(rival, rival.parameters(), x),
@@ -79,20 +80,20 @@ def questions(options: Options) -> Iterator[Question]:
         )
         theirs, mine = compiled(rival), compiled(own)
         yield Question(
-            f"dense, batch {batch}, compiled, forward without gradients",
+            f"dense, batch {batch}, compiled, {FORWARD}",
             forward(mine, x),
             {"compiled nn.Sequential": forward(theirs, x)},
             {"compiled nn.Sequential": COMPILED_GOAL},
         )
         yield Question(
-            f"dense, batch {batch}, compiled, training step",
+            f"dense, batch {batch}, compiled, {STEP}",
             step(mine, own.parameters(), x),
             {"compiled nn.Sequential": step(theirs, rival.parameters(), x)},
             {"compiled nn.Sequential": COMPILED_GOAL},
         )
         eager = "nn.Sequential, eager"
         yield Question(
-            f"dense, batch {batch}, whole training step as one graph",
+            f"dense, batch {batch}, {WHOLE_STEP}",
             whole_step(own, x),
             {
                 eager: step(rival, rival.parameters(), x),

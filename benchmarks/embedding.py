@@ -11,13 +11,25 @@ from torch.nn import functional
 
 from benchmarks.measure import Options, Question
 from benchmarks.rivals.apart import KERAS, keras_and_neupy
-from benchmarks.training import compiled, forward, forward_and_backward, step
+from benchmarks.training import (
+    FORWARD,
+    FORWARD_AND_BACKWARD,
+    STEP,
+    WHOLE_STEP,
+    compiled,
+    forward,
+    forward_and_backward,
+    step,
+    whole_step,
+)
 from torchneupy.layers import Embedding, Input
 
 __all__ = ["questions"]
 
 N_ROWS, WIDTH = 10_000, 64
 BATCH, N_STEPS = 32, 50
+#: A network as ours is: a module that is called by another.
+RIVAL = "nn.Sequential of nn.Embedding"
 GOAL = 1.05
 KERAS_GOAL = 0.60
 
@@ -27,38 +39,46 @@ def questions(options: Options) -> Iterator[Question]:
     indices = torch.randint(N_ROWS, (BATCH, N_STEPS), device=options.device)
     rival = nn.Sequential(nn.Embedding(N_ROWS, WIDTH)).to(options.device)
     own: Any = (Input(N_STEPS) >> Embedding(N_ROWS, WIDTH)).to(options.device)
-    weight = nn.Parameter(torch.randn(N_ROWS, WIDTH, device=options.device))
+    (weight,) = rival.parameters()
+    with torch.no_grad():
+        weight.copy_(*own.parameters())
     where = f"Embedding {N_ROWS}x{WIDTH}, {BATCH}x{N_STEPS} indices"
     sizes = {"n_steps": N_STEPS, "n_rows": N_ROWS, "width": WIDTH}
     yield Question(
-        f"{where}, forward without gradients",
+        f"{where}, {FORWARD}",
         forward(own, indices),
         {
-            "nn.Embedding": forward(rival, indices),
+            RIVAL: forward(rival, indices),
             "by hand": forward(lambda x: functional.embedding(x, weight), indices),
             **keras_and_neupy("embedding", "forward", options, indices, own, **sizes),
         },
-        {"nn.Embedding": GOAL, KERAS: KERAS_GOAL},
+        {RIVAL: GOAL, KERAS: KERAS_GOAL},
     )
     yield Question(
-        f"{where}, forward and backward",
+        f"{where}, {FORWARD_AND_BACKWARD}",
         forward_and_backward(own, indices),
-        {"nn.Embedding": forward_and_backward(rival, indices)},
-        {"nn.Embedding": GOAL},
+        {RIVAL: forward_and_backward(rival, indices)},
+        {RIVAL: GOAL},
     )
     yield Question(
-        f"{where}, training step",
+        f"{where}, {STEP}",
         step(own, own.parameters(), indices),
         {
-            "nn.Embedding": step(rival, rival.parameters(), indices),
+            RIVAL: step(rival, rival.parameters(), indices),
             **keras_and_neupy("embedding", "training step", options, indices, own, **sizes),
         },
-        {"nn.Embedding": GOAL, KERAS: KERAS_GOAL},
+        {RIVAL: GOAL, KERAS: KERAS_GOAL},
     )
-    for work, what in ((forward, "forward without gradients"), (forward_and_backward, "forward and backward")):
+    eager = f"{RIVAL}, eager"
+    yield Question(
+        f"{where}, {WHOLE_STEP}",
+        whole_step(own, indices),
+        {eager: step(rival, rival.parameters(), indices), f"{RIVAL}, as one graph": whole_step(rival, indices)},
+    )
+    for work, what in ((forward, FORWARD), (forward_and_backward, FORWARD_AND_BACKWARD)):
         yield Question(
             f"{where}, compiled, {what}",
             work(compiled(own), indices),
-            {"compiled nn.Embedding": work(compiled(rival), indices)},
-            {"compiled nn.Embedding": GOAL},
+            {f"compiled {RIVAL}": work(compiled(rival), indices)},
+            {f"compiled {RIVAL}": GOAL},
         )

@@ -16,16 +16,9 @@ __all__ = ["questions"]
 MEASURE = "import time; begin = time.perf_counter(); import {}; print((time.perf_counter() - begin) * 1e3)"
 
 
-def import_time(modules: str) -> float:
-    """Milliseconds that an import takes in a fresh process."""
-    command = [sys.executable, "-c", MEASURE.format(modules)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def added_time() -> float:
-    """Milliseconds that the import of the layers takes where torch is imported already."""
-    measure = "import torch; " + MEASURE.format("torchneupy.layers")
-    command = [sys.executable, "-c", measure]
+def import_time(modules: str, before: str = "sys") -> float:
+    """Milliseconds that an import takes in a fresh process, where others are imported already."""
+    command = [sys.executable, "-c", f"import {before}; {MEASURE.format(modules)}"]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -35,7 +28,7 @@ def questions(options: Options) -> Iterator[Question]:
     import_time("torch, torchneupy.layers")  # compiled once
     yield Question(
         "import, beyond that of torch",
-        added_time,
+        lambda: import_time("torchneupy.layers", before="torch"),
         {"60 ms": lambda: 60.0, "torch": lambda: import_time("torch")},
         {"60 ms": 1.0},
         unit="ms",

@@ -21,8 +21,9 @@ from torchneupy.layers import GRU, LSTM, Embedding, Input
 __all__ = ["peak", "questions"]
 
 
-def peak(work: Callable[[], Any], device: str) -> float:
-    """KiB that some work takes at its peak."""
+def peak(work: Callable[[], Any], device: str, prepare: Callable[[], Any] = lambda: None) -> float:
+    """KiB that some work takes at its peak, what ``prepare`` gives back before not counted."""
+    prepare()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -32,6 +33,7 @@ def peak(work: Callable[[], Any], device: str) -> float:
         return (torch.cuda.max_memory_allocated() - before) / 1024
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
+        prepare()
         begin = time.time_ns()  # what was held before shows only if the profiler has seen it being taken
         work()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -84,7 +86,10 @@ def questions(options: Options) -> Iterator[Question]:
             works = [work(network, x) for network, x in sides]
             for one in works:
                 one()  # the optimizer's first step makes what stays
-            ours, theirs = (partial(peak, one, device) for one in works)
+            # Gradients of the step before would hide what they are as large as.
+            ours, theirs = (
+                partial(peak, one, device, network.zero_grad) for one, (network, _) in zip(works, sides, strict=True)
+            )
             goals = {"torch.nn": subject.goal}
             yield Question(f"{name}, peak of {what}", ours, {"torch.nn": theirs}, goals, unit="KiB")
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Options, Question
-from benchmarks.training import backward, compiled, forward
+from benchmarks.training import FORWARD, FORWARD_AND_BACKWARD, backward, compiled, forward
 from torchneupy.layers import AveragePooling, GlobalPooling, Input, MaxPooling, Upscale, join
 
 __all__ = ["questions"]
@@ -51,7 +51,7 @@ def questions(options: Options) -> Iterator[Question]:
         for name, (rival, own) in POOLS.items():
             theirs, ours = rival(), join(Input(shape[1:]), own())
             where = f"{name}, {shape[0]}x{shape[1]}x{shape[2]}x{shape[3]}"
-            for work, what in ((forward, "forward without gradients"), (backward, "forward and backward")):
+            for work, what in ((forward, FORWARD), (backward, FORWARD_AND_BACKWARD)):
                 rivals = {
                     "torch.nn, channels_last": work(theirs, image),
                     "torch.nn, default layout": work(theirs, image.contiguous()),

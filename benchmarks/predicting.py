@@ -14,6 +14,7 @@ import torch
 from benchmarks import dense
 from benchmarks.measure import Options, Question
 from benchmarks.rivals.apart import KERAS, keras_and_neupy
+from benchmarks.training import give_values
 
 __all__ = ["questions"]
 
@@ -38,13 +39,14 @@ def questions(options: Options) -> Iterator[Question]:
     rows = torch.randn(N_ROWS, dense.WIDTH)
     x = rows.numpy()
     own, rival = dense.ours().to(options.device), dense.sequential().to(options.device)
+    give_values(own, rival)
     sizes = {"n_layers": dense.N_LAYERS, "width": dense.WIDTH, "batch_size": BATCH}
     yield Question(
         f"predict, {N_ROWS:,} rows in batches of {BATCH:,}",
         lambda: own.predict(x, batch_size=BATCH, verbose=False),
         {
             "nn.Sequential in a loop": in_batches(rival, x, options.device),
-            "by hand in a loop": in_batches(dense.ByHand(options.device), x, options.device),
+            "by hand in a loop": in_batches(dense.ByHand(own), x, options.device),
             **keras_and_neupy("dense", "predict", options, rows, own, **sizes),
         },
         {"nn.Sequential in a loop": GOAL, KERAS: KERAS_GOAL},

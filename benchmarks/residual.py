@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.measure import Options, Question
-from benchmarks.training import forward, step
+from benchmarks.training import FORWARD, STEP, forward, give_values, step
 from torchneupy.layers import Elementwise, Identity, Input, LayerGraph, Linear, Relu, join
 
 __all__ = ["questions"]
@@ -44,13 +44,14 @@ def questions(options: Options) -> Iterator[Question]:
         x = torch.randn(batch, WIDTH, device=options.device)
         rival = nn.Sequential(*[Block() for _ in range(N_BLOCKS)]).to(options.device)
         own = ours().to(options.device)
+        give_values(own, rival)
         yield Question(
-            f"residual, batch {batch}, forward without gradients",
+            f"residual, batch {batch}, {FORWARD}",
             forward(own, x),
             {"nn.Module by hand": forward(rival, x)},
         )
         yield Question(
-            f"residual, batch {batch}, training step",
+            f"residual, batch {batch}, {STEP}",
             step(own, own.parameters(), x),
             {"nn.Module by hand": step(rival, rival.parameters(), x)},
         )

@@ -1,21 +1,25 @@
 """What does ResNet-50 cost? ``python -m benchmarks --only resnet``.
 
 The rival is the same network in torch.nn, in its default layout and in ``channels_last``: as in NeuPy, the first
-convolution of a block has its stride. Keras's own has biases in its convolutions besides.
+convolution of a block has its stride.
 """
 
 from __future__ import annotations
 
+import copy
+import string
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
 
-from benchmarks.convolution import in_channels_last, works
+from benchmarks.convolution import TASKS, images, in_channels_last, works
 from benchmarks.measure import Options, Question
 from benchmarks.rivals.apart import KERAS, keras_and_neupy
+from benchmarks.training import FORWARD, compiled
 from torchneupy.architectures import resnet50
+from torchneupy.layers import LayerGraph
 
 __all__ = ["questions"]
 
@@ -76,24 +80,47 @@ def in_torch() -> nn.Sequential:
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_inputs, 1000), nn.Softmax(1))
 
 
+@torch.no_grad()
+def give_values(own: LayerGraph, rival: nn.Sequential) -> None:
+    """Copy our values into the rival, which has a block's way around it behind the way through it."""
+    names = ["conv1"]
+    for stage, (n_blocks, _, _) in enumerate(STAGES, start=2):
+        for letter in string.ascii_lowercase[:n_blocks]:
+            ways = ["branch2a", "branch2b", "branch2c", *(["branch1"] if letter == "a" else [])]
+            names += [f"res{stage}{letter}_{way}" for way in ways]
+    kernels = [module.weight for module in rival.modules() if isinstance(module, nn.Conv2d)]
+    for name, kernel in zip(names, kernels, strict=True):
+        kernel.copy_(own[name].weight.permute(3, 2, 0, 1))
+    (last,) = (module for module in rival.modules() if isinstance(module, nn.Linear))
+    last.weight.copy_(own["fc1000"].weight.T)
+    last.bias.copy_(own["fc1000"].bias)
+
+
 def questions(options: Options) -> Iterator[Question]:
     """Ask what the docstring of this module says."""
     for size, batch in IMAGES.items():
-        x = torch.randn(batch, 3, size, size, device=options.device)
-        last = x.contiguous(memory_format=torch.channels_last)
-        image = last.permute(0, 2, 3, 1)
+        first, last, image = images(size, batch, options.device)
         own = resnet50((size, size, 3)).to(options.device)
-        rivals = {
-            "torch.nn, default layout": works(in_torch().to(options.device), x),
-            "torch.nn, channels_last": works(in_channels_last(in_torch().to(options.device)), last),
-        }
-        mine = works(own, image)
-        for name in ("forward without gradients", "training step"):
-            task = name.partition(" without")[0]
+        rivals = in_torch().to(options.device), in_torch().to(options.device)
+        for rival in rivals:
+            give_values(own, rival)
+        in_channels_last(rivals[1])
+        untrained = copy.deepcopy((own, rivals[1]))  # training moves the statistics, each its own way
+        mine, default, theirs = works(own, image), works(rivals[0], first), works(rivals[1], last)
+        for name, task in TASKS.items():
+            # Keras's has biases besides.
+            apart = keras_and_neupy("resnet50", task, options, image, own, not_compared=(KERAS,), size=size)
             yield Question(
                 f"ResNet-50, {size}x{size}, batch {batch}, {name}",
                 mine[name],
-                {rival: work[name] for rival, work in rivals.items()}
-                | dict(keras_and_neupy("resnet50", task, options, image, size=size)),
+                {"torch.nn, default layout": default[name], "torch.nn, channels_last": theirs[name], **apart},
                 {"torch.nn, channels_last": GOAL, KERAS: KERAS_GOAL},
             )
+        if size > min(IMAGES):
+            continue  # compiling takes its time, and tells nothing new
+        yield Question(
+            f"ResNet-50, {size}x{size}, batch {batch}, compiled, {FORWARD}",
+            works(untrained[0], image, compiled(untrained[0]))[FORWARD],
+            {"compiled, channels_last": works(untrained[1], last, compiled(untrained[1]))[FORWARD]},
+            {"compiled, channels_last": GOAL},
+        )

@@ -1,15 +1,48 @@
-"""What the questions about networks share: a training step, and functional code's parameters."""
+"""What the questions about networks share: what there is to do with one, and that rivals do it with our values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.func import functional_call, grad_and_value
 
-__all__ = ["backward", "compiled", "forward", "forward_and_backward", "step", "whole_step"]
+__all__ = [
+    "FORWARD",
+    "FORWARD_AND_BACKWARD",
+    "STEP",
+    "WHOLE_STEP",
+    "backward",
+    "compiled",
+    "forward",
+    "forward_and_backward",
+    "give_values",
+    "step",
+    "whole_step",
+]
+
+#: What is said of work in the names of questions.
+FORWARD = "forward without gradients"
+FORWARD_AND_BACKWARD = "forward and backward"
+STEP = "training step"
+WHOLE_STEP = "whole training step as one graph"
+
+
+@torch.no_grad()
+def give_values(own: nn.Module, rival: nn.Module) -> None:
+    """Copy the values of our parameters into those of a rival in torch.nn, which has the last axes first.
+
+    Raises
+    ------
+    ValueError
+        If it has not as many, in the same order.
+    """
+    for mine, theirs in zip(own.parameters(), rival.parameters(), strict=True):
+        order = (3, 2, 0, 1) if mine.ndim == 4 else tuple(reversed(range(mine.ndim)))
+        theirs.copy_(mine.permute(order).reshape(theirs.shape))
 
 
 def compiled(network: nn.Module) -> Any:
@@ -31,7 +64,7 @@ def forward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]
 def backward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]:
     """Forward and backward to the input, through parameters if there are any."""
     with torch.no_grad():
-        gradient = torch.randn_like(compute(x))
+        gradient = compute(x).sin()  # the same for all, in whatever order they have the axes
     leaf = x.detach().requires_grad_()
 
     def work() -> Any:
@@ -72,14 +105,14 @@ def whole_step(network: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
     """The same as ``step``, compiled as one graph, by the recipe in README.rst."""
     rate = 1e-6
 
-    def loss_of(parameters: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss_of(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         return functional_call(network, {**parameters, **buffers}, (x,)).square().mean(), buffers
 
     @torch.no_grad()
-    def update() -> Any:
+    def update(x: torch.Tensor) -> Any:
         parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
-        gradients, (loss, buffers) = grad_and_value(loss_of, has_aux=True)(parameters)
+        gradients, (loss, buffers) = grad_and_value(loss_of, has_aux=True)(parameters, x)
         for name, parameter in network.named_parameters():
             parameter.sub_(gradients[name], alpha=rate)
         for name, buffer in network.named_buffers():
@@ -87,4 +120,4 @@ def whole_step(network: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
         return loss
 
     torch.compiler.reset()
-    return torch.compile(update, fullgraph=True)
+    return partial(torch.compile(update, fullgraph=True), x)

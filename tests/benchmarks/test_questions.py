@@ -1,33 +1,98 @@
-"""Rivals that are written here do the same work as we."""
+"""Every question can be asked, and rivals that are written here do the same work as we, with the same values."""
 
 from __future__ import annotations
 
 import copy
+import importlib
+from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from benchmarks.resnet import in_torch
-from benchmarks.training import step, whole_step
+from benchmarks import __main__ as command
+from benchmarks import resnet
+from benchmarks.measure import Absent, Elsewhere, Options, Question
+from benchmarks.memory import peak, train
+from benchmarks.rivals import apart
+from benchmarks.training import FORWARD, step, whole_step
 from torchneupy.architectures import resnet50
 from torchneupy.layers import BatchNorm, Input, Linear, Relu, join
+
+#: Place of a constant that says how much there is to do to a smaller one.
+SMALLER: dict[str, Any] = {
+    "dense.N_LAYERS": 2,
+    "residual.N_BLOCKS": 2,
+    "convolution.IMAGES": {6: 2, 7: 3},
+    "convolution.N_FILTERS": 4,
+    "resnet.IMAGES": {32: 2, 64: 2},
+    "pooling.SHAPES": ((2, 6, 8, 3),),
+    "batchnorm.IMAGES": ((2, 5, 6, 8),),
+    "batchnorm.ROWS": ((4, 5),),
+    "embedding.N_ROWS": 7,
+    "embedding.N_STEPS": 4,
+    "recurrent.N_STEPS": 5,
+    "predicting.N_ROWS": 50,
+    "predicting.BATCH": 20,
+    # What takes a second process and half a gigabyte is for the benchmarks themselves.
+    "loading.vgg16": partial(importlib.import_module("benchmarks.loading").vgg16, scale=64),
+    "loading.peak": lambda path: 1.0,
+}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Questions of small work, in which nothing is compiled and no other process is started."""
+    for place, value in SMALLER.items():
+        monkeypatch.setattr(f"benchmarks.{place}", value)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    monkeypatch.setattr(apart, "start", lambda rival, options: Absent("not asked"))
+    torch.manual_seed(0)
+
+
+def fail_unless_same(mine: Any, theirs: Any) -> None:
+    """Compare what work gives: values, whatever the order of their axes, or networks by their size."""
+    if isinstance(mine, nn.Module):
+        assert sum(p.numel() for p in mine.parameters()) == sum(p.numel() for p in theirs.parameters())
+    elif isinstance(mine, torch.Tensor):
+        theirs = theirs.permute(0, 2, 3, 1) if theirs.ndim == 4 and theirs.shape != mine.shape else theirs
+        torch.testing.assert_close(theirs.reshape(mine.shape), mine, rtol=1e-4, atol=1e-4)
+    elif isinstance(mine, np.ndarray):
+        np.testing.assert_allclose(theirs, mine, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", command.FILES)
+def test_all_do_the_same_work(name, small):
+    names = []
+    question: Question
+    for question in importlib.import_module(f"benchmarks.{name}").questions(Options(quick=True)):
+        names.append(question.name)
+        assert set(question.goals) <= set(question.rivals)
+        works = {rival: work for rival, work in question.rivals.items() if not isinstance(work, Absent)}
+        assert works, question.name
+        assert callable(question.own)
+        mine = question.own()
+        assert not (FORWARD in question.name and mine.requires_grad)
+        for rival, work in works.items():
+            assert callable(work) and not isinstance(work, Elsewhere)
+            theirs = work()
+            if question.unit == "us":
+                try:
+                    fail_unless_same(mine, theirs)
+                except AssertionError as error:
+                    raise AssertionError(f"{question.name}: not what {rival} computes") from error
+            else:
+                assert mine > 0 and theirs > 0, question.name
+    assert len(set(names)) == len(names)
 
 
 def test_resnet_in_torch_is_ours():
     torch.manual_seed(0)
-    own, rival = resnet50((64, 64, 3)), in_torch()
-    names = ["conv1"]
-    for number, letters in ((2, "abc"), (3, "abcd"), (4, "abcdef"), (5, "abc")):
-        for letter in letters:
-            branches = ("branch2a", "branch2b", "branch2c") + (("branch1",) if letter == "a" else ())
-            names += [f"res{number}{letter}_{branch}" for branch in branches]
-    kernels = [module.weight for module in rival.modules() if isinstance(module, torch.nn.Conv2d)]
-    (last,) = (module for module in rival.modules() if isinstance(module, torch.nn.Linear))
-    with torch.no_grad():
-        for name, kernel in zip(names, kernels, strict=True):
-            own[name].weight.copy_(kernel.permute(2, 3, 1, 0))
-        own["fc1000"].weight.copy_(last.weight.T)
-        own["fc1000"].bias.copy_(last.bias)
+    own, rival = resnet50((64, 64, 3)), resnet.in_torch()
+    resnet.give_values(own, rival)
     assert sum(p.numel() for p in own.parameters()) == sum(p.numel() for p in rival.parameters())
     images = torch.randn(2, 64, 64, 3)
     own.double(), rival.double()
@@ -49,3 +114,24 @@ def test_whole_step_is_a_step():
     for _ in range(3):
         torch.testing.assert_close(whole(), apart())
     torch.testing.assert_close(network.state_dict(), twin.state_dict())
+
+
+class Wasteful(nn.Linear):
+    """Keeps a copy of its weight for nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.kept = [*getattr(self, "kept", []), self.weight.detach().clone()]
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("n_features", [50, 400])
+def test_peaks_show_a_copy_of_the_weights(n_features):
+    x = torch.randn(2, n_features)
+    peaks = []
+    for layer in (nn.Linear(n_features, n_features), Wasteful(n_features, n_features)):
+        work = train(layer, x)
+        work()
+        peaks.append(peak(work, "cpu", layer.zero_grad))
+    weight = n_features**2 * 4 / 1024
+    assert peaks[0] >= weight, "the gradient"
+    assert peaks[1] - peaks[0] >= 0.9 * weight
