@@ -1,30 +1,36 @@
-"""The four networks that the tools around torch are tried on, and what it takes to train and compare them."""
+"""The networks that torch and the tools around it are tried on, and what it takes to train and compare them."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from tests.manners.networks import copied_state, gradients, run_elsewhere
+from tests.interop import by_hand
 from torchneupy.layers import (
     LSTM,
+    BaseLayer,
     BatchNorm,
     Concatenate,
     Convolution,
     Dropout,
     Elementwise,
+    Elu,
     Embedding,
     GlobalPooling,
     Identity,
     Input,
     LayerGraph,
     Linear,
+    PRelu,
     Relu,
     Softmax,
     Tanh,
@@ -32,23 +38,7 @@ from torchneupy.layers import (
     parallel,
 )
 
-__all__ = [
-    "CASES",
-    "Case",
-    "copied_state",
-    "dtypes_of_layers",
-    "equal_states",
-    "every_case",
-    "every_differentiable_case",
-    "gradients",
-    "parts",
-    "run_elsewhere",
-    "snapshot",
-    "step",
-    "total",
-    "train",
-]
-
+ROOT = Path(__file__).resolve().parents[2]
 N_WORDS = 11
 
 
@@ -97,6 +87,41 @@ def make_two() -> LayerGraph:
     )
 
 
+class Shifted(BaseLayer):
+    """A user's layer: a variable that is trained, one that is not, a buffer and a module of torch."""
+
+    def __init__(self, width: int, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.inner = nn.Linear(width, width)
+        self.register_buffer("sign", torch.tensor(-1.0))
+
+    def get_output_shape(self, input_shape: Any) -> Any:
+        return input_shape
+
+    def create_variables(self, input_shape: Any) -> None:
+        self.scale = self.variable(2, name="scale", shape=input_shape[1:])
+        self.shift = self.variable(0.5, name="shift", shape=input_shape[1:], trainable=False)
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return self.sign * self.inner(input * self.scale + self.shift)
+
+
+def make_chain() -> LayerGraph:
+    return join(Input(6), Relu(5) >> Dropout(0.5), Softmax(3))
+
+
+def make_residual() -> LayerGraph:
+    return Input(4) >> (Identity() | Tanh(8) >> Linear(4)) >> Elementwise("add")
+
+
+def make_branches() -> LayerGraph:
+    return (Input(3) | Input(4)) >> Concatenate() >> Elu(5) >> (Softmax(2) | Linear(3) >> Dropout(0.2))
+
+
+def make_custom() -> LayerGraph:
+    return Input(6) >> Shifted(6) >> nn.Linear(6, 4) >> PRelu(3)
+
+
 @dataclass(frozen=True)
 class Case:
     """A network, its inputs for one sample, and outputs to learn.
@@ -110,6 +135,8 @@ class Case:
         One for each input, without the batch.
     outputs : tuple of int
         Number of values that each output has for a sample.
+    reference : callable
+        What the network computes in evaluation, of its state and the inputs.
     n_indices : int
         If not 0, the inputs hold whole numbers below it.
     """
@@ -118,6 +145,7 @@ class Case:
     build: Callable[[], LayerGraph]
     shapes: tuple[tuple[int, ...], ...]
     outputs: tuple[int, ...]
+    reference: Callable[..., Any]
     n_indices: int = 0
 
     def network(self, seed: int = 0) -> Any:  # not LayerGraph: its children, by attribute, may be anything to mypy
@@ -152,25 +180,49 @@ class Case:
         return torch.stack(errors).sum()
 
 
-CASES = {
-    case.name: case
-    for case in (
-        Case("dense", make_dense, ((6,),), (3,)),
-        Case("convolution", make_convolution, ((8, 9, 3),), (2,)),
-        Case("sequence", make_sequence, ((7,),), (2,), n_indices=N_WORDS),
-        Case("two in two out", make_two, ((3,), (4,)), (2, 3)),
-    )
-}
+def by_name(*cases: Case) -> dict[str, Case]:
+    return {case.name: case for case in cases}
 
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+def parametrize(cases: dict[str, Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases.values(), ids=cases)
+
+
+#: Those of the table in README.rst. Every layer has a name.
+CASES = by_name(
+    Case("dense", make_dense, ((6,),), (3,), by_hand.dense),
+    Case("convolution", make_convolution, ((8, 9, 3),), (2,), by_hand.convolution),
+    Case("sequence", make_sequence, ((7,),), (2,), by_hand.sequence, n_indices=N_WORDS),
+    Case("two in two out", make_two, ((3,), (4,)), (2, 3), by_hand.two_in_two_out),
+)
+#: Smaller ones in shorter notation, whose layers have automatic names: relu-1 and so on.
+SMALL = by_name(
+    Case("chain", make_chain, ((6,),), (3,), by_hand.chain),
+    Case("residual", make_residual, ((4,),), (4,), by_hand.residual),
+    Case("branches", make_branches, ((3,), (4,)), (2, 3), by_hand.branches),
+    Case("custom", make_custom, ((6,),), (3,), by_hand.custom),
+)
+ALL = CASES | SMALL
 #: Those whose inputs have derivatives, which indices have not.
-DIFFERENTIABLE = {name: case for name, case in CASES.items() if not case.n_indices}
-every_differentiable_case = pytest.mark.parametrize("case", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
+DIFFERENTIABLE = {name: case for name, case in ALL.items() if not case.n_indices}
+
+every_case = parametrize(CASES)
+every_small_case = parametrize(SMALL)
+every_case_of_all = parametrize(ALL)
+every_differentiable_case = parametrize(DIFFERENTIABLE)
 
 
 def parts(outputs: Any) -> tuple[torch.Tensor, ...]:
     """The outputs of a network, of which there may be one."""
     return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def gradients(network: nn.Module) -> dict[str, Any]:
+    return {name: None if p.grad is None else p.grad.clone() for name, p in network.named_parameters()}
+
+
+def copied_state(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 def total(outputs: Any) -> torch.Tensor:
@@ -217,6 +269,14 @@ def train(
     return [step(case, network, optimizer, batch, seed, **options).item() for seed in range(1, steps + 1)]
 
 
+def descend(network: Any, optimizer: torch.optim.Optimizer, inputs: tuple[torch.Tensor, ...], steps: int) -> None:
+    """Some steps of any module, each with the same inputs, and with no targets: ``total`` is the loss."""
+    for _ in range(steps):
+        optimizer.zero_grad()
+        total(network(*inputs)).backward()
+        optimizer.step()
+
+
 def tensors_of(state: Any, path: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor of a state, which may have states within, as an optimizer's has."""
     if isinstance(state, torch.Tensor):
@@ -240,3 +300,10 @@ def equal_states(one: Any, other: Any, rtol: float = 0, atol: float = 0) -> None
     ours, theirs = snapshot(one), snapshot(other)
     assert list(ours) == list(theirs)
     torch.testing.assert_close(ours, theirs, rtol=rtol, atol=atol)
+
+
+def run_elsewhere(script: str, folder: Path) -> None:
+    """Run a script in another process, in which ``folder`` is a Path."""
+    program = f"from pathlib import Path\nfolder = Path({str(folder)!r})\n{script}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
