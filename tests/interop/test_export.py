@@ -10,8 +10,17 @@ from torch import nn
 from torch.export import Dim
 from torch.testing import assert_close
 
-from tests.interop.networks import CASES, Case, copied_state, equal_states, every_case, make_convolution, step
-from torchneupy.layers import GRU, LSTM, Concatenate, Convolution, Input, Relu, join, parallel
+from tests.interop.networks import (
+    CASES,
+    Case,
+    copied_state,
+    equal_states,
+    every_case_of_all,
+    make_convolution,
+    parts,
+    step,
+)
+from torchneupy.layers import GRU, LSTM, Concatenate, Convolution, Dropout, Input, Relu, join, parallel
 
 in_both_ways = pytest.mark.parametrize("strict", [True, False], ids=["strict", "not strict"])
 
@@ -25,7 +34,7 @@ def open_images(device, height, width, batch=2):
     return (images.to(device),)
 
 
-@every_case
+@every_case_of_all
 def test_the_batch_is_one_dimension_that_all_inputs_share(case):
     ((*shapes,),) = case.network().dynamic_shapes()
     assert len(shapes) == len(case.shapes)
@@ -39,7 +48,7 @@ def test_unknown_sizes_are_left_open_and_known_ones_are_not():
     assert list(second) == [0]
 
 
-@every_case
+@every_case_of_all
 @in_both_ways
 def test_an_exported_network_takes_any_batch(case, strict, device):
     network = case.network().eval().to(device)
@@ -47,19 +56,24 @@ def test_an_exported_network_takes_any_batch(case, strict, device):
     program = export(network, case.inputs(4, device=device), strict)
     for batch in (1, 2, 3, 9):
         inputs = case.inputs(batch, device=device)
-        assert_close(program.module()(*inputs), network(*inputs))
+        outputs = network(*inputs)
+        assert_close(program.module()(*inputs), outputs)
+        assert_close(outputs, case.reference(before, *inputs))
+        assert {type(part) for part in parts(outputs)} == {torch.Tensor}
     assert program.state_dict.keys() == network.state_dict().keys()
+    assert not network.training
     equal_states(network, before)
 
 
-@every_case
-def test_an_exported_network_is_saved_and_loaded(case, device):
+@every_case_of_all
+@in_both_ways
+def test_an_exported_network_is_saved_and_loaded(case, strict, device):
     network = case.network().eval().to(device)
     file = io.BytesIO()
-    torch.export.save(export(network, case.inputs(device=device)), file)
+    torch.export.save(export(network, case.inputs(device=device), strict), file)
     file.seek(0)
     inputs = case.inputs(5, device=device)
-    assert_close(torch.export.load(file).module()(*inputs), network(*inputs))
+    assert_close(torch.export.load(file).module()(*inputs), case.reference(network.state_dict(), *inputs))
 
 
 @in_both_ways
@@ -111,12 +125,13 @@ def test_a_program_of_training_keeps_the_statistics(device):
     assert not torch.equal(module.get_buffer("norm.running_mean"), before["norm.running_mean"])
 
 
-@every_case
+@every_case_of_all
 def test_a_program_of_training_is_trained(case, device):
     """Without Dropout, for which the draws of the program are others."""
     network = case.network().to(device)
-    if case.name == "dense":
-        network["dropout"].eval()
+    for layer in network:
+        if isinstance(layer, Dropout):
+            layer.eval()
     twin = copy.deepcopy(network)
     module = export(network, case.inputs(device=device)).module()
     for model in (module, twin):
