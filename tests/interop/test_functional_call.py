@@ -1,4 +1,4 @@
-"""``torch.func``: other parameters, ensembles as one, Jacobians, gradients of each sample."""
+"""``torch.func`` of the parameters: other ones, ensembles as one, gradients of each sample, Jacobians."""
 
 import copy
 
@@ -8,12 +8,10 @@ from torch.func import functional_call, grad, jacfwd, jacrev, stack_module_state
 from torch.testing import assert_close
 
 from tests.interop.networks import (
-    CASES,
-    Case,
+    ALL,
     copied_state,
     equal_states,
-    every_case,
-    every_differentiable_case,
+    every_case_of_all,
     gradients,
     parts,
     total,
@@ -30,7 +28,7 @@ def detached(network):
     return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
 
-@every_case
+@every_case_of_all
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 def test_a_network_computes_with_the_state_that_it_is_given(case, training, device):
     network, other = (case.network(seed).train(training).to(device) for seed in (0, 1))
@@ -42,9 +40,12 @@ def test_a_network_computes_with_the_state_that_it_is_given(case, training, devi
     assert_close(*outputs)
     equal_states(network, before)
     equal_states(state, other)  # the statistics of BatchNorm are learned into the state that was given
+    if not training:
+        assert_close(outputs[0], case.reference(state, *case.inputs(device=device)))
+        assert_close(network(*case.inputs(device=device)), case.reference(before, *case.inputs(device=device)))
 
 
-@every_case
+@every_case_of_all
 def test_gradients_of_a_function_of_the_parameters_are_those_of_backward(case, device):
     network, inputs = case.network().eval().to(device), case.inputs(device=device)
     found = grad(lambda parameters: case.loss(functional_call(network, parameters, inputs)))(detached(network))
@@ -52,7 +53,7 @@ def test_gradients_of_a_function_of_the_parameters_are_those_of_backward(case, d
     assert_close(found, gradients(network))
 
 
-@every_case
+@every_case_of_all
 def test_an_ensemble_computes_and_learns_as_one(case, device):
     networks = [case.network(seed).eval().to(device) for seed in range(3)]
     parameters, buffers = stack_module_state(networks)
@@ -66,20 +67,25 @@ def test_an_ensemble_computes_and_learns_as_one(case, device):
     outputs = vmap(run)(parameters, buffers)
     found = vmap(grad(lambda *state: case.loss(run(*state), targets)))(parameters, buffers)
     for index, network in enumerate(networks):
-        assert_close(tuple(each[index] for each in parts(outputs)), parts(network(*inputs)))
+        expected = parts(case.reference(network.state_dict(), *inputs))
+        assert_close(tuple(each[index] for each in parts(outputs)), expected)
         case.loss(network(*inputs)).backward()
         assert_close({name: each[index] for name, each in found.items()}, gradients(network))
 
 
-def test_the_members_of_an_ensemble_drop_different_values(device):
-    case: Case = CASES["dense"]
-    network, inputs = case.network().to(device), case.inputs(50, device=device)
+@pytest.mark.parametrize("name", ["dense", "chain"])
+def test_the_members_of_an_ensemble_drop_different_values_or_the_same(name, device):
+    network, inputs = ALL[name].network().to(device), ALL[name].inputs(50, device=device)
     parameters, _ = stack_module_state([network, network])
-    run = vmap(lambda values: functional_call(network, values, inputs), randomness="different")
-    assert not torch.equal(*run(parameters))
+
+    def run(randomness):
+        return vmap(lambda values: functional_call(network, values, inputs), randomness=randomness)(parameters)
+
+    assert not torch.equal(*run("different"))
+    assert_close(*run("same"))
 
 
-@every_case
+@every_case_of_all
 def test_gradients_of_each_sample_are_those_of_a_loop(case, device):
     network, inputs = case.network().eval().to(device), case.inputs(device=device)
 
@@ -93,7 +99,7 @@ def test_gradients_of_each_sample_are_those_of_a_loop(case, device):
         assert_close({name: each[index] for name, each in found.items()}, gradients(network))
 
 
-@every_case
+@every_case_of_all
 @pytest.mark.parametrize("jacobian", [jacrev, jacfwd])
 def test_jacobians_by_the_parameters_are_those_of_backward(case, jacobian, device):
     network = case.network().double().eval().to(device)
@@ -110,15 +116,3 @@ def test_jacobians_by_the_parameters_are_those_of_backward(case, jacobian, devic
             for name, parameter in network.named_parameters():
                 row = found[index][name].flatten(0, 1)[place]
                 assert_close(row, torch.zeros_like(row) if parameter.grad is None else parameter.grad)
-
-
-@every_differentiable_case
-def test_jacobians_by_the_inputs_are_those_of_backward(case, device):
-    network = case.network().eval().to(device)
-    inputs = [x.requires_grad_() for x in case.inputs(batch=2, device=device)]
-    places = tuple(range(len(inputs)))
-    found = jacrev(lambda *values: parts(network(*values))[0], argnums=places)(*inputs)
-    output = parts(network(*inputs))[0]
-    for place in range(output.numel()):
-        rows = torch.autograd.grad(output.flatten()[place], inputs, retain_graph=True)
-        assert_close([each.flatten(0, 1)[place] for each in found], list(rows))
