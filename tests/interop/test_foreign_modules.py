@@ -1,4 +1,4 @@
-"""Modules of torch in networks, networks in modules, and modules that take the places of layers."""
+"""Modules of torch in networks, networks in modules, and modules that torch itself puts in their place."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
-    CheckpointWrapper,
-    apply_activation_checkpointing,
-)
 from torch.testing import assert_close
 
-from tests.interop.networks import Case, copied_state, equal_states, every_case, gradients, step, train
-from torchneupy.layers import BaseLayer, BatchNorm, Input, Linear, Relu, Transpose, join, parallel
+from tests.interop.networks import Case, copied_state, equal_states, every_case, gradients
+from torchneupy.layers import Input, Linear, Relu, Transpose, join, parallel
 
 # Modules of torch in networks
 
@@ -191,23 +187,7 @@ def test_a_network_in_a_module_in_a_network_keeps_modes_hooks_and_state(case, de
     assert {id(tensor) for tensor in inner.state_dict(keep_vars=True).values()} <= ours
 
 
-# Modules in the places of layers
-
-
-@every_case
-def test_activation_checkpointing_changes_nothing_of_what_is_learnt(case, device):
-    """But for BatchNorm, whose statistics would move again when it is computed again, as those of torch's own do."""
-    network, twin = case.network().to(device), case.network().to(device)
-    apply_activation_checkpointing(
-        network, check_fn=lambda module: isinstance(module, BaseLayer) and not isinstance(module, (BatchNorm, Input))
-    )
-    assert any(isinstance(layer, CheckpointWrapper) for layer in network)
-    losses = []
-    for one in (network, twin):
-        torch.manual_seed(3)
-        losses.append(train(case, one, torch.optim.SGD(one.parameters(), lr=0.1), steps=3, device=device))
-    assert_close(*losses)
-    equal_states(network.state_dict(), twin.state_dict(), rtol=1e-5, atol=1e-6)
+# What torch puts in the place of its own modules
 
 
 def make_normalised() -> Any:
@@ -248,37 +228,3 @@ def test_dynamic_quantisation_takes_the_place_of_modules_of_torch():
     assert not torch.equal(small(x), expected)
     assert_close(small.output(x), small(x))
     assert_close(torch.from_numpy(small.predict(x, verbose=False)), small(x).detach())
-
-
-class LoRA(nn.Module):
-    """A layer whose variables are fixed, and a trained product of two thin matrices of its output."""
-
-    def __init__(self, base: nn.Module, width: int, rank: int = 2) -> None:
-        super().__init__()
-        self.base = base.requires_grad_(False)
-        self.down = nn.Parameter(torch.ones(width, rank) / width)
-        self.up = nn.Parameter(torch.zeros(rank, width))
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        output = self.base(*inputs)
-        return output + output @ self.down @ self.up
-
-
-@every_case
-def test_low_rank_adapters_take_the_places_of_layers_and_alone_learn(case, device):
-    network = case.network()
-    plain = copied_state(network)
-    expected = network.eval()(*case.inputs())
-    for key, layer in list(network.named_children()):
-        if any(True for _ in layer.parameters()):
-            network.set_submodule(key, LoRA(layer, network.output_shapes_per_layer[layer][-1]))
-    assert_close(network(*case.inputs()), expected)
-    network.to(device)
-    trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
-    assert trained and all(name.endswith((".down", ".up")) for name in trained)
-    optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.1)
-    losses = [step(case, network, optimizer, device=device).item() for _ in range(20)]
-    assert losses[-1] < losses[0]
-    state = network.cpu().state_dict()
-    base = {key.replace(".base.", "."): value for key, value in state.items() if ".base." in key}
-    assert_close(base, plain, rtol=0, atol=0)
