@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from tests.interop.networks import CASES, copied_state, equal_states, every_case, run_elsewhere, step
+from tests.interop.networks import CASES, copied_state, equal_states, every_case_of_all, run_elsewhere, step
 from torchneupy.layers import BatchNorm, Dropout, Input, Relu, Softmax, join
 
 AUTOMATIC = ["relu-1", "batch-norm-1", "dropout-1", "relu-2", "softmax-1"]
@@ -40,7 +40,7 @@ assert before[-1].layers[1].name != "relu-1"
     ]
 
 
-@every_case
+@every_case_of_all
 def test_strict_loading_takes_all_or_says_what_does_not_fit(case, device):
     network, twin = (case.network(seed).to(device) for seed in (0, 1))
     state = copied_state(network)
@@ -55,7 +55,7 @@ def test_strict_loading_takes_all_or_says_what_does_not_fit(case, device):
         twin.load_state_dict({**state, last: torch.ones(99)})
 
 
-@every_case
+@every_case_of_all
 def test_loading_that_is_not_strict_takes_what_fits(case, device):
     network, twin, before = (case.network(seed).to(device) for seed in (0, 1, 1))
     state = copied_state(network)
@@ -66,7 +66,7 @@ def test_loading_that_is_not_strict_takes_what_fits(case, device):
     equal_states(twin, {key: state.get(key, value) for key, value in before.state_dict().items()})
 
 
-@every_case
+@every_case_of_all
 def test_assigned_tensors_are_the_ones_that_compute_and_learn(case, device):
     network, twin = (case.network(seed).eval().to(device) for seed in (0, 1))
     inputs = case.inputs(device=device)
@@ -74,7 +74,7 @@ def test_assigned_tensors_are_the_ones_that_compute_and_learn(case, device):
     twin.load_state_dict(state, assign=True)
     places = {key: tensor.data_ptr() for key, tensor in twin.state_dict().items()}
     assert places == {key: tensor.data_ptr() for key, tensor in state.items()}
-    assert_close(twin(*inputs), network(*inputs))
+    assert_close(twin(*inputs), case.reference(state, *inputs))
     registered = {id(tensor) for tensor in [*twin.parameters(), *twin.buffers()]}
     assert registered == {id(variable) for variable in twin.variables.values()}
     assert [p.requires_grad for p in twin.parameters()] == [p.requires_grad for p in network.parameters()]
@@ -83,7 +83,7 @@ def test_assigned_tensors_are_the_ones_that_compute_and_learn(case, device):
     equal_states(twin, network)
 
 
-@every_case
+@every_case_of_all
 @pytest.mark.parametrize("options", [{}, {"mmap": True}], ids=["read", "mapped"])
 def test_a_saved_state_holds_nothing_but_tensors(case, options, device, tmp_path):
     """And what was saved on CUDA is loaded where there is none."""
@@ -91,11 +91,14 @@ def test_a_saved_state_holds_nothing_but_tensors(case, options, device, tmp_path
     torch.save(network.state_dict(), tmp_path / "state.pt")
     state = torch.load(tmp_path / "state.pt", map_location="cpu", weights_only=True, **options)
     assert {tensor.device.type for tensor in state.values()} == {"cpu"}
+    assert any(not torch.equal(*pair) for pair in zip(network.parameters(), twin.parameters(), strict=True))
     twin.load_state_dict(state)
     equal_states(twin, network)
+    inputs = case.inputs(device=device)
+    assert_close(twin.eval()(*inputs), case.reference(network.state_dict(), *inputs))
 
 
-@every_case
+@every_case_of_all
 def test_a_saved_network_is_loaded_and_goes_on(case, device, tmp_path):
     network = case.network().to(device)
     step(case, network, torch.optim.SGD(network.parameters(), lr=0.1), device=device)

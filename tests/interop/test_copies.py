@@ -1,4 +1,4 @@
-"""Copies of networks: ``deepcopy``, ``pickle``, ``torch.save``, ``state_dict``, here and in another process."""
+"""Copies of networks: ``deepcopy``, ``pickle``, ``torch.save``, here and in another process."""
 
 import copy
 import io
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from tests.manners.networks import CASES, copied_state, every_case, run_elsewhere, total, train
+from tests.interop.networks import SMALL, copied_state, descend, every_small_case, run_elsewhere, total
 from torchneupy.layers import Dropout, Input, Relu, Softmax, join
 
 
@@ -27,7 +27,7 @@ def by_file(network):
 copied = pytest.mark.parametrize("make_copy", [copy.deepcopy, by_pickle, by_file])
 
 
-@every_case
+@every_small_case
 @copied
 def test_a_copy_is_equal_and_independent(case, make_copy):
     network = case.network()
@@ -40,12 +40,12 @@ def test_a_copy_is_equal_and_independent(case, make_copy):
     places = {tensor.data_ptr() for tensor in network.state_dict().values()}
     assert places.isdisjoint(tensor.data_ptr() for tensor in twin.state_dict().values())
     before = copied_state(network)
-    train(twin, torch.optim.SGD(twin.parameters(), lr=0.1), case.inputs(), steps=1)
+    descend(twin, torch.optim.SGD(twin.parameters(), lr=0.1), case.inputs(), steps=1)
     assert_close(dict(network.state_dict()), before, rtol=0, atol=0)
     assert any(not torch.equal(before[key], value) for key, value in twin.state_dict().items())
 
 
-@every_case
+@every_small_case
 @copied
 def test_a_copy_can_be_copied_connected_and_run_as_the_first(case, make_copy):
     network = case.network().eval()
@@ -70,7 +70,7 @@ def test_a_shared_parameter_is_shared_in_the_copy(make_copy):
 
 @copied
 def test_frozen_parts_modes_and_buffers_are_copied(make_copy):
-    network = CASES["custom"].network()
+    network = SMALL["custom"].network()
     network.get_submodule("p-relu-1").requires_grad_(False).eval()
     network.get_submodule("shifted-1").shift.fill_(7)
     twin = make_copy(network)
@@ -80,20 +80,9 @@ def test_frozen_parts_modes_and_buffers_are_copied(make_copy):
     assert "shift" not in dict(twin.get_submodule("shifted-1").named_parameters())
 
 
-@every_case
-def test_a_state_fits_a_network_that_the_same_code_builds(case):
-    network, twin = case.network(seed=0), case.network(seed=1).eval()
-    assert any(not torch.equal(*pair) for pair in zip(network.parameters(), twin.parameters(), strict=True))
-    file = io.BytesIO()
-    torch.save(network.state_dict(), file)
-    file.seek(0)
-    twin.load_state_dict(torch.load(file, weights_only=True), strict=True)
-    assert_close(twin(*case.inputs()), case.reference(network.state_dict(), *case.inputs()))
-
-
 def test_states_and_networks_are_read_in_another_process(tmp_path):
     """There, other networks were built before, so layers have other names."""
-    for name, case in CASES.items():
+    for name, case in SMALL.items():
         network = case.network(seed=5)
         torch.save(network.state_dict(), tmp_path / f"{name}.state")
         torch.save(network, tmp_path / f"{name}.network")
@@ -101,8 +90,8 @@ def test_states_and_networks_are_read_in_another_process(tmp_path):
     run_elsewhere(
         """
 import torch
-from tests.manners.networks import CASES
-for name, case in CASES.items():
+from tests.interop.networks import SMALL
+for name, case in SMALL.items():
     [case.network() for _ in range(3)]
     expected = torch.load(folder / f"{name}.expected")
     built = case.network(seed=1)
@@ -116,63 +105,13 @@ for name, case in CASES.items():
     )
 
 
-@every_case
-def test_a_state_can_be_assigned(case):
-    network, twin = case.network(seed=0), case.network(seed=1).eval()
-    state = copied_state(network)
-    twin.load_state_dict(state, assign=True)
-    assert {key: t.data_ptr() for key, t in twin.state_dict().items()} == {k: t.data_ptr() for k, t in state.items()}
-    assert_close(twin(*case.inputs()), case.reference(state, *case.inputs()))
-    registered = {id(tensor) for tensor in [*twin.parameters(), *twin.buffers()]}
-    assert registered >= {id(variable) for variable in twin.variables.values()}
-
-
-def test_training_resumes_bit_for_bit_in_another_process(tmp_path):
-    """Saved are the network, or its state, the optimizer's state and that of the generator."""
-    finished = {}
-    for name in ("chain", "custom"):
-        case = CASES[name]
-        network = case.network()
-        optimizer = torch.optim.AdamW(network.parameters(), lr=0.05)
-        torch.manual_seed(11)
-        train(network, optimizer, case.inputs(16), steps=4)
-        rest = {"optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
-        torch.save({"network": network, **rest}, tmp_path / f"{name}.whole")
-        torch.save({"network": network.state_dict(), **rest}, tmp_path / f"{name}.state")
-        train(network, optimizer, case.inputs(16), steps=4)
-        finished[name] = network.state_dict()
-    run_elsewhere(
-        f"""
-import torch
-from tests.manners.networks import CASES, train
-torch.set_num_threads({torch.get_num_threads()})
-for file in [*folder.glob("*.whole"), *folder.glob("*.state")]:
-    case = CASES[file.stem]
-    saved = torch.load(file, weights_only=file.suffix == ".state")
-    network = saved["network"]
-    if file.suffix == ".state":
-        network = case.network(seed=9)
-        network.load_state_dict(saved["network"])
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.05)
-    optimizer.load_state_dict(saved["optimizer"])
-    torch.set_rng_state(saved["rng"])
-    train(network, optimizer, case.inputs(16), steps=4)
-    torch.save(network.state_dict(), file.with_suffix(file.suffix + ".resumed"))
-""",
-        tmp_path,
-    )
-    for name, state in finished.items():
-        for kind in ("whole", "state"):
-            assert_close(dict(torch.load(tmp_path / f"{name}.{kind}.resumed")), dict(state), rtol=0, atol=0)
-
-
 def test_a_thousand_layers_are_trained_copied_pickled_and_printed():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = join(Input(6), *[Relu(6) for _ in range(998)], Softmax(3))
     x = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
     before = copied_state(network)
-    train(network, torch.optim.SGD(network.parameters(), lr=0.1), (x,), steps=1)
+    descend(network, torch.optim.SGD(network.parameters(), lr=0.1), (x,), steps=1)
     # So many rectifiers leave next to nothing of the input: the last layer's bias learns for certain.
     assert not torch.equal(before["softmax-1.bias"], network.state_dict()["softmax-1.bias"])
     total(network(x)).backward()
