@@ -5,6 +5,7 @@ The contract asks of each layer that on ``meta`` nothing is made elsewhere, and 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,16 @@ from tests.contract.entry import Variant
 from tests.contract.example import Example
 from tests.contract.laws import LAWS
 from tests.interop.loops import RATE, calm, learn
-from tests.interop.networks import dtypes_of_layers, equal_states, every_case, step
+from tests.interop.networks import (
+    dtypes_of_layers,
+    equal_states,
+    every_case,
+    every_small_case,
+    gradients,
+    parts,
+    step,
+    total,
+)
 from torchneupy.layers import Identity
 
 Read = Callable[[torch.Tensor], Any]
@@ -107,6 +117,37 @@ def test_gradients_of_half_precision_are_scaled(case, device):
 
 
 # Only where CUDA is
+
+
+@every_small_case
+@pytest.mark.cuda
+def test_a_network_gives_what_the_cpu_gives(case):
+    network = case.network().eval()
+    twin = copy.deepcopy(network).to("cuda")
+    assert {variable.device.type for variable in twin.variables.values()} == {"cuda"}
+    outputs, expected = twin(*case.inputs(device="cuda")), network(*case.inputs())
+    assert_close(outputs, expected, check_device=False, rtol=1e-4, atol=1e-5)
+    arrays = [x.numpy() for x in case.inputs()]
+    assert_close(twin.predict(*arrays, verbose=False), network.predict(*arrays, verbose=False), rtol=1e-4, atol=1e-5)
+
+
+@every_small_case
+@pytest.mark.cuda
+def test_gradients_are_those_of_the_cpu(case):
+    network = case.network().eval()
+    twin = copy.deepcopy(network).to("cuda")
+    total(network(*case.inputs())).backward()
+    total(tuple(part.cpu() for part in parts(twin(*case.inputs(device="cuda"))))).backward()
+    assert_close(gradients(twin), gradients(network), check_device=False, rtol=1e-4, atol=1e-4)
+
+
+@every_small_case
+@pytest.mark.cuda
+def test_a_network_is_built_on_cuda_with_the_same_keys(case):
+    with torch.device("cuda"):
+        twin = case.network()
+    assert {tensor.device.type for tensor in twin.state_dict().values()} == {"cuda"}
+    assert list(twin.state_dict()) == list(case.network().state_dict())
 
 
 @every_case
