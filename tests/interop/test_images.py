@@ -1,6 +1,5 @@
 """Networks for images, compiled and exported: heights and widths that stay open, and changes of axes that cancel."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -53,15 +52,10 @@ LAYERS: dict[str, Any] = {
 #: No two sizes are equal in the first: a compiler takes equal ones for one and the same.
 SIZES = ((8, 11), (9, 10), (13, 7), (12, 12))
 
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
+
 by_inductor = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")  # torch's own way to it
 every_layer = pytest.mark.parametrize("make", LAYERS.values(), ids=LAYERS)
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    torch.compiler.reset()
-    yield
-    torch.compiler.reset()
 
 
 def images(seed: int = 0) -> list[torch.Tensor]:
