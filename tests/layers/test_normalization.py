@@ -22,7 +22,7 @@ from torch.autograd import gradgradcheck
 from torch.func import functional_call, vmap
 from torch.testing import assert_close
 
-from tests.manners.networks import run_elsewhere
+from tests.interop.networks import run_elsewhere
 from torchneupy.exceptions import LayerConnectionError, WeightInitializationError
 from torchneupy.layers import (
     BN,
