@@ -46,7 +46,7 @@ from tests.contract.example import (
     outputs_of,
     sizes_of,
 )
-from tests.manners.networks import run_elsewhere
+from tests.interop.networks import run_elsewhere
 from torchneupy.core.parameters import ParameterProperty
 from torchneupy.exceptions import WeightInitializationError
 from torchneupy.testing.parts import PARTS

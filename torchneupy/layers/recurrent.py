@@ -369,8 +369,8 @@ class GRU(BaseRNNLayer):
         variables = [as_kernel_has_it(one) for one in (self.input_weights, self.hidden_weights, self.biases)]
         weights = for_kernel(input, [*variables, torch.zeros_like(variables[2])])
         hidden = self.begin(self.hidden_init, input)[None].contiguous()
-        # The steps before the batch, as the kernel works: else torch multiplies each step on its own if the weights want
-        # no gradient, in twice the time.
+        # The steps before the batch, as the kernel works: else torch multiplies each step on its own if the weights
+        # want no gradient, in twice the time.
         by_steps = input.transpose(0, 1).contiguous()
         states, final = torch.gru(by_steps, hidden, weights, True, 1, 0.0, keeps_for_gradient(input), False, False)
         return states.transpose(0, 1), final[0]
