@@ -11,6 +11,7 @@ TensorShape([1, 1])
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from hypothesis.strategies import SearchStrategy
@@ -23,15 +24,17 @@ def strategy_for(thing: Any) -> SearchStrategy[Any] | None:
     """The strategy for a class of torchneupy; None for anything else."""
     if not str(getattr(thing, "__module__", "")).startswith("torchneupy."):
         return None
-    from torchneupy.testing.types import STRATEGIES
+    from torchneupy.testing.types import strategy_of
 
-    make = STRATEGIES.get(thing)
-    return None if make is None else make()
+    return strategy_of(thing)
 
 
 def register() -> None:
     """Let hypothesis ask ``strategy_for`` where torchneupy is imported."""
     # Hypothesis's own way to know numpy's and pandas's types. What it offers for others, register_type_strategy, takes
     # the class itself, for which torch would have to be imported.
-    lookup: dict[str, Any] = getattr(types, "_global_extra_lookup", {})
-    lookup["torchneupy"] = strategy_for
+    lookup: dict[str, Any] | None = getattr(types, "_global_extra_lookup", None)
+    if lookup is None:
+        warnings.warn("This hypothesis has no place for torchneupy's types: import torchneupy.testing", stacklevel=2)
+    else:
+        lookup["torchneupy"] = strategy_for

@@ -63,9 +63,9 @@ import {first}
 import sys
 from hypothesis import find, strategies as st
 from torchneupy.core.shape import TensorShape
-from torchneupy.layers import BaseLayer, LayerGraph
+from torchneupy.layers import BaseLayer, LayerGraph, LSTM, Relu
 assert "torchneupy.testing" not in sys.modules
-for cls in (BaseLayer, LayerGraph, TensorShape):
+for cls in (BaseLayer, LayerGraph, TensorShape, LSTM, Relu):
     assert isinstance(find(st.from_type(cls), lambda found: True), cls)
 """,
         installed,

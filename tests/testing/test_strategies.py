@@ -428,8 +428,10 @@ def test_a_layer_behind_which_nothing_is_known():
     [
         ((int, st.builds), TypeError, "Expected a subclass of BaseLayer, got <class 'int'>"),
         ((Scale, st.nothing()), TypeError, "Expected a function that takes the sizes of the inputs of Scale"),
-        ((Scale, st.nothing, 0), ValueError, "Scale needs a number of inputs, or a range from 1 on, got 0"),
+        ((Scale, st.nothing, 0), ValueError, "`n_inputs of Scale` should be a number from 1 on.*got 0"),
         ((Scale, st.nothing, (3, 2)), ValueError, r"got \(3, 2\)"),
+        ((Scale, st.nothing, "a"), TypeError, "should be a whole number, or a tuple of the least and the largest"),
+        ((Scale, st.nothing, (1, 2, 3)), TypeError, r"got \(1, 2, 3\)"),
     ],
 )
 def test_registering_checks_its_arguments(arguments, error, message):

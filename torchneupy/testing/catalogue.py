@@ -19,6 +19,7 @@ from torch import nn
 from torchneupy import init
 from torchneupy import layers as library
 from torchneupy.layers import BaseLayer
+from torchneupy.testing.arguments import read_range
 from torchneupy.testing.randomness import seeded
 from torchneupy.testing.shapes import partly_unknown
 
@@ -347,7 +348,7 @@ def register_layer(
     Raises
     ------
     TypeError
-        If it is no class of layers, or the function cannot be called.
+        If it is no class of layers, the function cannot be called, or the numbers of inputs are not whole.
     ValueError
         If the numbers of inputs are no range.
 
@@ -376,10 +377,7 @@ def register_layer(
             f"Expected a function that takes the sizes of the inputs of {layer_class.__name__} and gives a strategy, "
             f"got {strategy_function!r}"
         )
-    least, most = n_inputs if isinstance(n_inputs, tuple) else (n_inputs, n_inputs)
-    if not 1 <= least <= most:
-        raise ValueError(f"{layer_class.__name__} needs a number of inputs, or a range from 1 on, got {n_inputs!r}")
-    CATALOGUE[layer_class] = Entry(strategy_function, (least, most))
+    CATALOGUE[layer_class] = Entry(strategy_function, read_range(f"n_inputs of {layer_class.__name__}", n_inputs))
 
 
 def unregister_layer(layer_class: type[BaseLayer]) -> None:
@@ -392,6 +390,19 @@ def unregister_layer(layer_class: type[BaseLayer]) -> None:
     """
     if CATALOGUE.pop(layer_class, None) is None:
         raise ValueError(f"{layer_class!r} is not registered")
+
+
+def layers_of(layer_class: type[BaseLayer], strategy: Any) -> Strategies:
+    """What a registered function gave, if that is a strategy that draws layers of the class."""
+    if not isinstance(strategy, st.SearchStrategy):
+        raise TypeError(f"What is registered for {layer_class.__name__} should give a strategy, gave {strategy!r}")
+
+    def check(layer: Any) -> Any:
+        if not isinstance(layer, layer_class):
+            raise TypeError(f"What is registered for {layer_class.__name__} should draw such layers, drew {layer!r}")
+        return layer
+
+    return strategy.map(check)
 
 
 class Palette:
@@ -410,6 +421,10 @@ class Palette:
     """
 
     def __init__(self, allow: Collection[type[BaseLayer]] | None, forbid: Collection[type[BaseLayer]]) -> None:
+        given: dict[str, Any] = {"allow": () if allow is None else allow, "forbid": forbid}
+        for name, classes in given.items():
+            if isinstance(classes, type) or not isinstance(classes, Collection):
+                raise TypeError(f"`{name}` should be a list of classes of layers, got {classes!r}")
         for cls in (*(allow or ()), *forbid):
             if cls not in CATALOGUE:
                 name = getattr(cls, "__name__", repr(cls))
@@ -420,6 +435,19 @@ class Palette:
         self._found: dict[tuple[Sizes, ...], dict[type[BaseLayer], Strategies]] = {}
         if not self.entries:
             raise ValueError(f"There is no class of layers left to draw: {allow=}, {forbid=}")
+
+    def __repr__(self) -> str:
+        return ", ".join(cls.__name__ for cls in self.entries)
+
+    @property
+    def merges(self) -> bool:
+        """Whether there is a class whose layers take several inputs."""
+        return any(entry.n_inputs[1] > 1 for entry in self.entries.values())
+
+    @property
+    def takes_one(self) -> bool:
+        """Whether there is a class whose layers take one input."""
+        return any(entry.n_inputs[0] == 1 for entry in self.entries.values())
 
     @property
     def entries(self) -> dict[type[BaseLayer], Entry]:
@@ -436,7 +464,7 @@ class Palette:
         entries = self.entries
         if sizes not in self._found:
             drawn = {
-                cls: entry.strategy(*sizes)
+                cls: layers_of(cls, entry.strategy(*sizes))
                 for cls, entry in entries.items()
                 if entry.n_inputs[0] <= len(sizes) <= entry.n_inputs[1]
             }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -10,10 +10,19 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from torchneupy.core.shape import TensorShape
-from torchneupy.layers import LayerGraph
+from torchneupy.layers import Concatenate, Identity, LayerGraph, Reshape, Transpose
+from torchneupy.testing.arguments import warm_up
 from torchneupy.testing.tensors import tensors
 
-__all__ = ["inputs_for", "largest_index"]
+__all__ = ["ElementsOf", "fail_unless_network", "inputs_for", "largest_index"]
+
+#: For all inputs, or for input layers, themselves or by name, each.
+ElementsOf: TypeAlias = st.SearchStrategy[Any] | Mapping[Any, st.SearchStrategy[Any]] | None
+
+#: Layers behind which whole numbers are the same whole numbers.
+PASSING = (Concatenate, Identity, Reshape, Transpose)
+#: No open size is tried that is larger.
+LARGEST_SIZE = 256
 
 #: An input layer to the sizes of one sample for it.
 SizesOf: TypeAlias = Mapping[Any, tuple[int, ...]]
@@ -21,13 +30,22 @@ SizesOf: TypeAlias = Mapping[Any, tuple[int, ...]]
 
 def largest_index(network: LayerGraph, layer: Any, sizes: SizesOf) -> int | None:
     """The largest whole number that an input layer can be fed with; None where it takes any other number as well."""
-    places = {target: network.backward_graph[target].index(layer) for target in network.forward_graph[layer]}
     bounds = [
         largest_index_at(network, reader, place, sizes)
-        for reader, place in {layer: 0, **places}.items()
+        for reader, place in [(layer, 0), *readers_of(network, layer)]
         if reads_indices(reader, place)
     ]
     return min(bounds) if bounds else None
+
+
+def readers_of(network: LayerGraph, layer: Any) -> Iterator[tuple[Any, int]]:
+    """The layers that a layer's output reaches unchanged, and the place among their inputs."""
+    for target in network.forward_graph[layer]:
+        for place, source in enumerate(network.backward_graph[target]):
+            if source is layer:
+                yield target, place
+        if type(target) in PASSING:
+            yield from readers_of(network, target)
 
 
 def reads_indices(reader: Any, place: int) -> bool:
@@ -44,7 +62,8 @@ def largest_index_at(network: LayerGraph, reader: Any, place: int, sizes: SizesO
             return size - 1
     if place == 0:
         raise ValueError(
-            f"Cannot draw whole numbers for {reader!r}: an attribute `input_size` has to say how many there are"
+            f"Cannot draw whole numbers for {reader!r}: its attribute `input_size` has to say how many there are, or "
+            f"the argument `elements`, {{name of the input: strategy}}, which ones"
         )
     before = network.end(network.backward_graph[reader][0])
     steps = TensorShape(before.get_output_shape(*((None, *sizes[layer]) for layer in before.input_layers)))[1]
@@ -53,19 +72,29 @@ def largest_index_at(network: LayerGraph, reader: Any, place: int, sizes: SizesO
 
 @st.composite
 def drawn_inputs(
-    draw: st.DrawFn, network: LayerGraph, batches: st.SearchStrategy[int], options: dict[str, Any]
+    draw: st.DrawFn,
+    network: LayerGraph,
+    batches: st.SearchStrategy[int],
+    options: dict[str, Any],
+    elements: ElementsOf,
+    least: int,
 ) -> tuple[torch.Tensor, ...]:
     batch = draw(batches)
     unknown: dict[int, int] = {}  # a size that is left open is the same for all inputs: often they have to fit
     sizes: dict[Any, tuple[int, ...]] = {}
     for layer, shape in zip(network.input_layers, network.input_shapes, strict=True):
         open_axes = [axis for axis, size in enumerate(shape[1:]) if size is None and axis not in unknown]
-        unknown |= {axis: draw(st.integers(1, 8)) for axis in open_axes}
+        unknown |= {axis: draw(st.integers(least, least + 7)) for axis in open_axes}
         sizes[layer] = tuple(unknown[axis] if size is None else size for axis, size in enumerate(shape[1:]))
     if unknown:
         assume(fits(network, sizes))
     found = []
     for layer, each in sizes.items():
+        given = elements.get(layer.name, elements.get(layer)) if isinstance(elements, Mapping) else None
+        if given is not None:
+            index = {"dtype": torch.int64} if any(reads_indices(*one) for one in readers_of(network, layer)) else {}
+            found.append(draw(tensors((batch, *each), **{**options, "elements": given, **index})))
+            continue
         largest = largest_index(network, layer, sizes)
         whole = {} if largest is None else {"dtype": torch.int64, "elements": st.integers(0, largest)}
         found.append(draw(tensors((batch, *each), **{**options, **whole})))
@@ -81,17 +110,43 @@ def fits(network: LayerGraph, sizes: SizesOf) -> bool:
     return True
 
 
+def least_size(network: LayerGraph) -> int:
+    """The smallest number that will do for all open sizes, so that what is drawn often does."""
+    for least in range(1, LARGEST_SIZE + 1):
+        shapes = zip(network.input_layers, network.input_shapes, strict=True)
+        sizes = {layer: tuple(least if size is None else size for size in shape[1:]) for layer, shape in shapes}
+        if fits(network, sizes):
+            return least
+    return 1
+
+
+def fail_unless_network(value: Any, caller: str) -> None:
+    """Raise TypeError if something is no network."""
+    if not isinstance(value, LayerGraph):
+        raise TypeError(f"{caller} expects a network, such as `Input(3) >> Relu(2)`, got {type(value).__name__}")
+
+
+def fail_unless_named(network: LayerGraph, elements: ElementsOf) -> None:
+    """Raise ValueError if elements are given for what is no input layer."""
+    names = {layer.name for layer in network.input_layers}
+    for key in elements if isinstance(elements, Mapping) else ():
+        if key not in names and not any(key is layer for layer in network.input_layers):
+            raise ValueError(f"There is no input layer {key!r} to draw elements for: they are {sorted(names)}")
+
+
 def inputs_for(
     network: LayerGraph,
     batch: int | st.SearchStrategy[int] | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
     *,
-    elements: st.SearchStrategy[Any] | None = None,
+    elements: ElementsOf = None,
 ) -> st.SearchStrategy[tuple[torch.Tensor, ...]]:
     """Inputs that a network can take: ``network(*inputs)`` works.
 
-    Where the network looks values up in a table, or takes lengths of sequences, whole numbers in their range are drawn.
+    Where the network looks values up in a table, or takes lengths of sequences, whole numbers in their range are drawn:
+    where an input reaches, unchanged, a layer whose class says ``takes_indices = True``, or of which inputs, ``(1,)``.
+    The table's size is the layer's ``input_size``; without one all but the first input are lengths.
 
     Parameters
     ----------
@@ -99,10 +154,12 @@ def inputs_for(
     batch : int, strategy or None
         Number of samples. Defaults to ``None``, which is 1 to 4.
     dtype : torch.dtype or None
+        Of values that are no indices. Defaults to ``None``: that of the network's first variable, or torch's default.
     device : torch.device, str or None
-        Default to ``None``: those of the network's first variable, or else torch's defaults.
-    elements : strategy or None
-        For values that are no indices, as for :func:`tensors`. Defaults to ``None``.
+        Defaults to ``None``: that of the network's first variable, or torch's default.
+    elements : strategy, mapping or None
+        For values that are no indices, as for :func:`tensors`; or for some input layers, by name, to a strategy, also
+        for indices. Defaults to ``None``.
 
     Returns
     -------
@@ -111,8 +168,11 @@ def inputs_for(
 
     Raises
     ------
+    TypeError
+        If it is no network.
     ValueError
-        If not even the number of dimensions of an input is known.
+        If not even the number of dimensions of an input is known, the batch is negative, or there is no such input
+        layer.
 
     Examples
     --------
@@ -125,6 +185,11 @@ def inputs_for(
     ...     assert ((network(*inputs).sum(dim=1) - 1).abs() < 1e-5).all()
     >>> test_shares_add_up_to_one()
     """
+    warm_up()
+    fail_unless_network(network, "inputs_for()")
+    fail_unless_named(network, elements)
+    if isinstance(batch, int) and batch < 0:
+        raise ValueError(f"The number of samples has to be at least 0, got {batch}")
     for layer, shape in zip(network.input_layers, network.input_shapes, strict=True):
         if shape.ndims is None:
             raise ValueError(
@@ -135,8 +200,9 @@ def inputs_for(
     options = {
         "dtype": dtype or (torch.get_default_dtype() if tensor is None else tensor.dtype),
         "device": device or (torch.get_default_device() if tensor is None else tensor.device),
-        "elements": elements,
+        "elements": None if isinstance(elements, Mapping) else elements,
     }
     if batch is None:
         batch = st.integers(1, 4)
-    return drawn_inputs(network, batch if isinstance(batch, st.SearchStrategy) else st.just(batch), options)
+    batches = batch if isinstance(batch, st.SearchStrategy) else st.just(batch)
+    return drawn_inputs(network, batches, options, elements, least_size(network))

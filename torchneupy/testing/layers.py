@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as numpy_strategies
 
 from torchneupy.core.shape import ShapeLike
 from torchneupy.layers import BaseLayer
+from torchneupy.testing.arguments import warm_up
 from torchneupy.testing.catalogue import Palette, Sizes
 from torchneupy.testing.shapes import known_sizes
 
@@ -87,8 +88,11 @@ def layers(
     ...     assert (Input((4, 4, 3)) >> layer).output_shape[0] is None
     >>> test_batch_is_left_open()
     """
+    warm_up()
     palette = Palette(allow, forbid)
     if input_shape is None:
+        if not palette.takes_one:
+            raise ValueError(f"None takes one input alone, give the shapes of several: there are only {palette}")
         return layer_for_some_input(palette)
     sizes = sizes_of_inputs(input_shape, "layers()")
     if not palette.suitable(*sizes):

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TypeAlias
+from collections.abc import Collection, Iterator
 
 from hypothesis import assume, note
 from hypothesis import strategies as st
 
 from torchneupy.layers import BaseLayer, LayerGraph
-from torchneupy.testing.catalogue import Palette
+from torchneupy.testing.arguments import Range, read_range, warm_up
+from torchneupy.testing.catalogue import Palette, Sizes
 from torchneupy.testing.growth import Growth
 from torchneupy.testing.layers import sample_sizes
 from torchneupy.testing.randomness import seeded
 
 __all__ = ["networks"]
-
-#: A number, or the least and the largest one.
-Range: TypeAlias = int | tuple[int, int]
-
-
-def read_range(name: str, value: Range) -> tuple[int, int]:
-    least, most = value if isinstance(value, tuple) else (value, value)
-    if not 1 <= least <= most:
-        raise ValueError(f"`{name}` should be a number from 1 on, or the least and the largest one, got {value!r}")
-    return least, most
 
 
 def fewest_layers(n_inputs: int, n_outputs: int) -> int:
@@ -109,9 +99,11 @@ def networks(
 
     Raises
     ------
+    TypeError
+        If an argument is of a wrong type.
     ValueError
         If an argument is out of its range, ``max_layers`` is too small for so many inputs and outputs, a class is not
-        registered, or none is left.
+        registered, or none is left of which such networks can be made.
 
     Examples
     --------
@@ -123,6 +115,7 @@ def networks(
     ...     assert network.get_output_shape(x.shape) == network(x).shape
     >>> test_declared_shapes_come_out()
     """
+    warm_up()
     palette = Palette(allow, forbid)
     n_inputs, n_outputs = read_range("inputs", inputs), read_range("outputs", outputs)
     least, most = read_range("min_layers and max_layers", (min_layers, max_layers))
@@ -132,14 +125,25 @@ def networks(
             f"A network with {n_inputs[1]} input(s) and {n_outputs[1]} output(s) has at least {needed} layers, but "
             f"max_layers is {max_layers}"
         )
-    if ndim is not None and not 1 <= ndim <= 33:
+    if ndim is not None and (type(ndim) is not int or not 1 <= ndim <= 33):
         raise ValueError(f"`ndim` counts the dimensions of an input with the batch, from 1 on, got {ndim!r}")
     ndims = [ndim] if ndim is not None else useful_ndims(palette)
+    if n_inputs[1] > 1 and not palette.merges:
+        raise ValueError(f"Several inputs need a class of layers that merges them, but there are only {palette}")
+    if least > needed and not any(palette.suitable(sizes) for sizes in tried_sizes(ndims)):
+        raise ValueError(
+            f"No layer can take an input of {ndims} dimensions alone, so that there is no network of {least} layers: "
+            f"there are only {palette}"
+        )
     return grown(palette, (least, most), ndims, n_inputs, n_outputs)
 
 
 def useful_ndims(palette: Palette) -> list[int]:
     """The usual numbers of dimensions for which there are layers."""
     usual = [2, 3, 4]
-    found = [ndim for ndim in usual if any(palette.suitable((size,) * (ndim - 1)) for size in (1, 2, 4))]
-    return found or usual
+    return [ndim for ndim in usual if any(map(palette.suitable, tried_sizes([ndim])))] or usual
+
+
+def tried_sizes(ndims: list[int]) -> Iterator[Sizes]:
+    """A few sizes of samples of these numbers of dimensions."""
+    return ((size,) * (ndim - 1) for ndim in ndims for size in (1, 2, 4))

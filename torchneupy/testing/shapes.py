@@ -51,6 +51,7 @@ def shapes(
     >>> test_identity_keeps_shapes()
     """
     sizes = numpy_strategies.array_shapes(min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side)
+    sizes.validate()  # at once, not when something is drawn
     if not unknown:
         return sizes.map(TensorShape)
     known_rank = st.sampled_from([True, True, True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,18 @@ from torchneupy.testing.shapes import known_sizes
 
 __all__ = ["tensors"]
 
+# From how many values on most are one that is drawn once: hypothesis gives up on examples that draw more.
+MANY = 256
+
 # What numpy has no type for is drawn in this one, which has all its values or more.
 DRAWN_AS: dict[torch.dtype, Any] = {torch.bfloat16: np.float32}
 
 
 def numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:
-    return np.dtype(DRAWN_AS.get(dtype) or torch.empty(0, dtype=dtype).numpy().dtype)
+    try:
+        return np.dtype(DRAWN_AS.get(dtype) or torch.empty(0, dtype=dtype).numpy().dtype)
+    except TypeError:
+        raise ValueError(f"Cannot draw tensors of {dtype}, which numpy does not have") from None
 
 
 def moderate(dtype: torch.dtype, largest: float) -> st.SearchStrategy[Any]:
@@ -28,8 +35,10 @@ def moderate(dtype: torch.dtype, largest: float) -> st.SearchStrategy[Any]:
     if dtype is torch.bool:
         return numpy_strategies.from_dtype(drawn)
     if not (dtype.is_floating_point or dtype.is_complex):
-        least = max(-int(largest), torch.iinfo(dtype).min)
-        return numpy_strategies.from_dtype(drawn, min_value=least, max_value=int(largest))
+        limits = torch.iinfo(dtype)
+        least, most = max(-int(largest), limits.min), min(int(largest), limits.max)
+        return numpy_strategies.from_dtype(drawn, min_value=least, max_value=most)
+    largest = min(largest, torch.finfo(dtype).max)
     # Steps of an eighth are exact in every type.
     steps = st.integers(round(-8 * largest), round(8 * largest)).map(lambda step: step / 8)
     return st.builds(complex, steps, steps) if dtype.is_complex else steps
@@ -69,7 +78,9 @@ def tensors(
     Raises
     ------
     ValueError
-        If a size of the shape is unknown.
+        If a size of the shape is unknown, ``largest`` is negative, numpy has no such dtype, or the dtype no gradient.
+    RuntimeError
+        If there is no such device.
 
     Examples
     --------
@@ -85,6 +96,12 @@ def tensors(
             lambda drawn: tensors(drawn, dtype, device, elements=elements, largest=largest, requires_grad=requires_grad)
         )
     sizes = known_sizes(shape, "tensors()")
+    if not largest >= 0:
+        raise ValueError(f"The largest absolute value has to be at least 0, got {largest}")
+    if requires_grad and not (dtype.is_floating_point or dtype.is_complex):
+        raise ValueError(f"Tensors of {dtype} have no gradient, as requires_grad asks for")
+    torch.empty(0, device=device)  # or torch says what is wrong with the device
     values = moderate(dtype, largest) if elements is None else elements
-    arrays = numpy_strategies.arrays(numpy_dtype(dtype), sizes, elements=values)
+    fill = values if math.prod(sizes) > MANY else st.nothing()
+    arrays = numpy_strategies.arrays(numpy_dtype(dtype), sizes, elements=values, fill=fill)
     return arrays.map(lambda array: torch.tensor(array, dtype=dtype, device=device, requires_grad=requires_grad))

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from torchneupy.core.shape import TensorShape
 from torchneupy.layers import BaseLayer, LayerGraph
+from torchneupy.testing.catalogue import CATALOGUE
 from torchneupy.testing.layers import layers
 from torchneupy.testing.networks import networks
 from torchneupy.testing.shapes import shapes
 
-__all__ = ["STRATEGIES", "register_types"]
+__all__ = ["STRATEGIES", "register_types", "strategy_of"]
 
 #: Class to a function that gives the strategy, which is made when it is first asked for.
 STRATEGIES: dict[type, Callable[[], st.SearchStrategy[Any]]] = {
@@ -23,11 +24,18 @@ STRATEGIES: dict[type, Callable[[], st.SearchStrategy[Any]]] = {
 }
 
 
-def strategy_of(thing: type) -> st.SearchStrategy[Any]:
-    return STRATEGIES[thing]()
+def known(thing: Any) -> st.SearchStrategy[Any]:
+    return STRATEGIES[thing]() if thing in STRATEGIES else layers(allow=[thing])
+
+
+def strategy_of(thing: Any) -> st.SearchStrategy[Any] | None:
+    """The strategy for a class: one of these, or a registered one of layers with one input; None for anything else."""
+    is_known = thing in STRATEGIES or (thing in CATALOGUE and CATALOGUE[thing].n_inputs[0] == 1)
+    return known(thing) if is_known else None
 
 
 def register_types() -> None:
     """Let hypothesis know the classes; for those who do not import this package, hypothesis_plugin.py does it."""
-    for cls in STRATEGIES:
-        st.register_type_strategy(cls, strategy_of)
+    for cls in (*STRATEGIES, *CATALOGUE):
+        if strategy_of(cls) is not None:
+            st.register_type_strategy(cls, known)
