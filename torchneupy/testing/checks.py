@@ -4,39 +4,54 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+import torch
 from torch import nn
 
 from torchneupy.core.shape import TensorShape
 from torchneupy.layers import LayerGraph
+from torchneupy.testing.inputs import fail_unless_network
 from torchneupy.testing.parts import PARTS
+from torchneupy.testing.parts.table import described as shapes_of
+from torchneupy.testing.parts.table import mode_of
 from torchneupy.testing.randomness import seeded
-from torchneupy.testing.subject import Subject, connect
+from torchneupy.testing.subject import Subject, connect, declared_shapes
 
 __all__ = ["check_layer", "check_network"]
 
 
 def fail_if_unknown(skip: Collection[str]) -> None:
-    unknown = [name for name in skip if name not in PARTS]
-    if isinstance(skip, str) or unknown:
+    names: Any = skip
+    if isinstance(names, str) or not isinstance(names, Collection) or any(name not in PARTS for name in names):
         raise ValueError(f"`skip` should hold names of parts, got {skip!r}. Parts: {', '.join(PARTS)}")
 
 
-class Trial:
-    """Keeps the error that is raised within it: what is checked may fail in any way."""
-
-    error: Exception | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        self.error = error if isinstance(error, Exception) else None
-        return self.error is not None
+def fail_unless_it_runs(subject: Subject, described: str) -> None:
+    """Raise AssertionError, before any part is asked, if a call fails: each part would tell of that, too."""
+    for training in (False, True):
+        where = f"{described}, called in {mode_of(training)} with {shapes_of(subject.inputs)}"
+        try:
+            outputs = subject.run(training=training)
+        except Exception as error:
+            raise AssertionError(f"{where}, fails: {describe(error)}") from error
+        kinds = [type(output).__name__ for output in outputs]
+        if not all(isinstance(output, torch.Tensor) for output in outputs):
+            raise AssertionError(f"{where}, gives {', '.join(kinds)}. A layer gives a tensor, or several in a tuple")
+        n_declared = len(declared_shapes(subject.network, [tuple(x.shape) for x in subject.inputs]))
+        if len(outputs) != n_declared:
+            raise AssertionError(
+                f"{where}, gives {len(outputs)} tensors, but {n_declared} shape(s) are declared. Let get_output_shape "
+                f"give a list of a shape for each; a module of torch that gives several needs one around it that gives "
+                f"one of them"
+            )
+    again, first = subject.again().state_dict(), subject.again().state_dict()
+    for key, value in again.items():
+        if not torch.equal(value, first[key]) and not torch.isnan(value).any():
+            raise AssertionError(
+                f"{described} has other values of `{key}` each time that it is made with the same seed of torch, numpy "
+                f"and Python: let the factory give it some that stay the same"
+            )
 
 
 def run_parts(subject: Subject, names: Collection[str], described: str) -> None:
@@ -49,10 +64,11 @@ def run_parts(subject: Subject, names: Collection[str], described: str) -> None:
     """
     broken: dict[str, Exception] = {}
     for name in names:
-        with seeded(subject.seed), Trial() as trial:
-            PARTS[name].check(Subject(subject.make, subject.seed, subject.make_layer))
-        if trial.error is not None:
-            broken[name] = trial.error
+        try:
+            with seeded(subject.seed):
+                PARTS[name].check(Subject(subject.make, subject.seed, subject.make_layer))
+        except Exception as error:  # noqa: BLE001  # what is checked may fail in any way
+            broken[name] = error
     if broken:
         texts = [f"{name}: {describe(error)}\n    To mend it: {PARTS[name].remedy}" for name, error in broken.items()]
         raise AssertionError(
@@ -77,6 +93,9 @@ def check_layer(
     seed: int = 0,
 ) -> None:
     """Check that a layer keeps the contract that every layer of the library keeps.
+
+    In a test of hypothesis's, turn its deadline off: a part may take seconds. What ``torch.compile`` has compiled is
+    compiled anew after the part ``compile``.
 
     All parts are asked, and those that are broken are told of together, each with what was found and how to mend it:
 
@@ -115,9 +134,9 @@ def check_layer(
     AssertionError
         If a part is broken, or the layer cannot be connected to such inputs.
     ValueError
-        If there is no part of a name in ``skip``.
+        If there is no part of a name in ``skip``, or ``input_shape`` is no shape, nor a list of them.
     TypeError
-        If the factory gives no new module at each call.
+        If the factory gives no new module at each call, one with new variables, or the seed is no whole number.
 
     Examples
     --------
@@ -141,6 +160,10 @@ def check_layer(
     """
     fail_if_unknown(skip)
     shapes = input_shape if isinstance(input_shape, list) else [input_shape]
+    if not shapes or (isinstance(input_shape, tuple) and any(isinstance(size, tuple) for size in input_shape)):
+        raise ValueError(f"Expected the shape of one sample, or a list of several inputs' shapes, got {input_shape!r}")
+    if type(seed) is not int:
+        raise TypeError(f"Expected a whole number as a seed, got {seed!r}")
     layer = fail_unless_new(layer_factory)
     described = repr(layer)
     try:
@@ -153,6 +176,7 @@ def check_layer(
         raise AssertionError(
             f"{described} cannot be connected to inputs of the shape {listed}: {describe(error)}"
         ) from error
+    fail_unless_it_runs(subject, described)
     run_parts(subject, [name for name in PARTS if name not in skip], described)
 
 
@@ -171,6 +195,11 @@ def fail_unless_new(layer_factory: Callable[[], nn.Module]) -> nn.Module:
         raise TypeError(f"Expected a function that makes a layer, got one that gives {layer!r}")
     if layer is other:
         raise TypeError(f"Expected a function that makes a new layer at each call, got one that gives one, {layer!r}")
+    # Not the network's own method, which warns of variables that are not there yet.
+    others = {id(parameter) for _, parameter in nn.Module.named_parameters(other)}
+    for name, parameter in nn.Module.named_parameters(layer):
+        if id(parameter) in others:
+            raise TypeError(f"Expected a new layer at each call, but two that were made share `{name}`: {layer!r}")
     return layer
 
 
@@ -204,11 +233,14 @@ def check_network(network: LayerGraph, *, skip: Collection[str] = (), seed: int 
     >>> from torchneupy.testing import check_network
     >>> check_network(Input(4) >> Tanh(5) >> Dropout(0.5) >> Softmax(3), skip=["compile", "export"])
     """
+    fail_unless_network(network, "check_network()")
     fail_if_unknown(skip)
-    network.create_variables()
+    network.create_variables()  # nothing where they exist, as they should
     for layer, shape in zip(network.input_layers, network.input_shapes, strict=True):
         if shape.ndims is None:
             raise ValueError(f"Nothing is known of the shape for `{layer.name}`: put an Input before it. {network}")
     pattern = copy.deepcopy(network).float().cpu()
     names = [name for name, part in PARTS.items() if name not in skip and not part.layers_only]
-    run_parts(Subject(lambda: copy.deepcopy(pattern), seed), names, repr(network))
+    subject = Subject(lambda: copy.deepcopy(pattern), seed)
+    fail_unless_it_runs(subject, repr(network))
+    run_parts(subject, names, repr(network))

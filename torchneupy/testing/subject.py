@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -42,6 +45,20 @@ def as_tuple(outputs: Any) -> tuple[Any, ...]:
 def copied_state(module: nn.Module) -> dict[str, torch.Tensor]:
     """A state_dict of its own memory."""
     return {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+@contextmanager
+def seeded_elsewhere(seed: int) -> Iterator[None]:
+    """Random numbers of Python and of numpy from a seed, as initial values may come from there as well."""
+    legacy: Any = np.random.mtrand  # whose one generator is that of `np.random.randn`
+    states = random.getstate(), legacy.get_state()
+    random.seed(seed)
+    legacy.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        legacy.set_state(states[1])
 
 
 def perturb(module: nn.Module, seed: int) -> None:
@@ -83,7 +100,7 @@ class Subject:
         self.inputs = self.draw(batch=3)
 
     def fresh(self, seed: int) -> LayerGraph:
-        with seeded(seed):
+        with seeded(seed), seeded_elsewhere(seed):
             return self.make()
 
     def again(self) -> LayerGraph:
@@ -95,7 +112,7 @@ class Subject:
     def behind(self, shapes: Sequence[Any]) -> LayerGraph:
         """A new layer behind inputs of other shapes; only where a layer is checked."""
         assert self.make_layer is not None
-        with seeded(self.seed):
+        with seeded(self.seed), seeded_elsewhere(self.seed):
             return connect(self.make_layer(), shapes)
 
     @property

@@ -97,6 +97,6 @@ def have_equal_values(
 
 def go_back(outputs: Sequence[Any]) -> None:
     """Take the gradient of one number that depends on all outputs, if there is any."""
-    parts = [output.square().sum() for output in outputs if output.requires_grad]
+    parts = [output.abs().square().sum() for output in outputs if output.requires_grad]  # of complex numbers, too
     if parts:
         torch.stack(parts).sum().backward()
