@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.goals import REASONS, SUMMARY
 from benchmarks.measure import Result
 
-__all__ = ["README", "RESULTS", "as_json", "draw", "markdown", "read", "record", "rest", "with_table"]
+__all__ = ["README", "RESULTS", "as_json", "draw", "markdown", "pieces", "read", "record", "with_pieces"]
 
 FOLDER = Path(__file__).resolve().parent
 README = FOLDER.parent / "README.rst"
@@ -25,11 +26,15 @@ TITLES = ("work", "rival", "ratio: median", "quartiles", "torchneupy", "rival", 
 def figure(value: float, unit: str) -> str:
     """Three digits, and a time in the unit that suits it."""
     steps = {"us": (1e3, "ms"), "ms": (1e3, "s"), "KiB": (1024, "MiB"), "MB": (1e3, "GB")}
-    while unit in steps and value >= steps[unit][0]:
+    while unit in steps and rounded(value) >= 1e3:
         factor, unit = steps[unit]
         value /= factor
-    digits = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    digits = max(0, 2 - math.floor(math.log10(rounded(value)))) if value > 0 else 0
     return f"{value:.{digits}f} {unit}"
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
@@ -50,7 +55,7 @@ def rows(results: Sequence[Result]) -> Iterator[tuple[str, ...]]:
 def markdown(results: Sequence[Result]) -> str:
     """The results as a table."""
     lines = [TITLES, ("---",) * len(TITLES), *rows(results)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in lines)
 
 
 def as_json(where: str, results: Sequence[Result]) -> str:
@@ -69,41 +74,61 @@ def read(path: Path) -> tuple[str, list[Result]]:
     return content["surroundings"], [Result(**result) for result in content["results"]]
 
 
-def rest(where: str, results: Sequence[Result]) -> str:
+def table(results: Sequence[Result]) -> str:
     """The results as a table for README.rst."""
-    lines = [
-        f"One run with {where}:",
-        "",
-        ".. csv-table::",
-        "   :header-rows: 1",
-        "",
-        *("   " + ", ".join(f'"{cell}"' if cell else "" for cell in cells) for cells in (TITLES, *rows(results))),
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    lines = (", ".join(quoted(cell) if cell else "" for cell in cells) for cells in (TITLES, *rows(results)))
+    return "\n".join([".. csv-table::", "   :header-rows: 1", "", *(f"   {line}".rstrip() for line in lines)])
 
 
-BETWEEN = re.compile(r"(?<=\.\. benchmarks: from here\n).*(?=\.\. benchmarks: up to here\n)", re.DOTALL)
+def quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"'
 
 
-def with_table(text: str, table: str) -> str:
-    """The text of README.rst with another table between its two comments.
+def missed(results: Sequence[Result]) -> str:
+    """A list of the goals that are missed, with the reasons."""
+    items = []
+    for result in results:
+        if not result.is_met:
+            why = REASONS.get((result.question, result.rival), "Nobody has looked into it yet.")
+            ratio = f"{result.median:.3f}" if f"{result.median:.2f}" == f"{result.goal:.2f}" else f"{result.median:.2f}"
+            text = f"{result.question}, against {result.rival}: {ratio}, goal {result.goal:g}. {why}"
+            items.append(textwrap.fill(text, 120, initial_indent="- ", subsequent_indent="  "))
+    return "\n".join(items) or "None."
+
+
+def pieces(where: str, results: Sequence[Result]) -> dict[str, str]:
+    """What README.rst shows of a run, by the names of the places there."""
+    return {
+        "summary": table([result for result in results if (result.question, result.rival) in SUMMARY]),
+        "missed": missed(results),
+        "table": f"One run with {where}:\n\n{table(results)}",
+    }
+
+
+def with_pieces(text: str, found: Mapping[str, str]) -> str:
+    """The text of README.rst with other pieces, each between its two comments.
 
     Raises
     ------
     ValueError
-        If the comments are not there.
+        If the comments of one are not there.
     """
-    found, count = BETWEEN.subn(lambda match: f"\n{table}\n\n", text)
-    if count != 1:
-        raise ValueError("README.rst has no place for the table")
-    return found
+    for name, piece in found.items():
+        begin, end = f".. benchmarks, {name}: from here\n", f".. benchmarks, {name}: up to here\n"
+        before, has_begin, rest = text.partition(begin)
+        _, has_end, after = rest.partition(end)
+        if not has_begin or not has_end:
+            raise ValueError(f"README.rst has no place for the piece `{name}`")
+        text = f"{before}{begin}\n{piece}\n\n{end}{after}"
+    return text
 
 
 def record(where: str, results: Sequence[Result]) -> None:
     """Write all that README.rst shows."""
+    text = with_pieces(README.read_text(encoding="utf-8"), pieces(where, results))
+    draw(results, PICTURE)  # first, as it may fail: the other two never disagree
     RESULTS.write_text(as_json(where, results), encoding="utf-8")
-    draw(results, PICTURE)
-    README.write_text(with_table(README.read_text(encoding="utf-8"), rest(where, results)), encoding="utf-8")
+    README.write_text(text, encoding="utf-8")
 
 
 #: What the name of a rival contains to its colour and mark in the picture; the first that fits.

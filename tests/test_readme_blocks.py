@@ -1,8 +1,8 @@
 """Every block of code in README.rst is run or checked: Python here or as a doctest, command lines as far as is cheap.
 
-Blocks with prompts are doctests: README.rst is among pytest's testpaths. Other Python blocks are programs, which run
-here, each by itself, unless ``ELSEWHERE`` names the test that runs them. Each command line has a check in ``CHECKS``,
-which says what it looks at and, where the line itself is not run, why.
+Blocks with prompts are doctests: README.rst is among pytest's testpaths, and here each of its sections runs alone.
+Other Python blocks are programs, which run here, each by itself, unless ``ELSEWHERE`` names the test that runs them.
+Each command line has a check in ``CHECKS``, which says what it looks at and, where the line itself is not run, why.
 """
 
 from __future__ import annotations
@@ -17,18 +17,23 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
 
 from tests import readme_commands
 from torchneupy.__main__ import _build_parser
+from torchneupy.testing.parts import PARTS
 
 ROOT = readme_commands.README.parent
 TEXT = readme_commands.README.read_text(encoding="utf-8")
 
 #: The Python blocks that other tests run, by their names: the file and the test.
-ELSEWHERE = {"train.py": ("tests/interop/test_distributed.py", "test_the_recipe_trains")}
+ELSEWHERE = {
+    "train.py": ("tests/interop/test_distributed.py", "test_the_recipe_trains"),
+    "test_projection.py": ("tests/test_readme_blocks.py", "test_the_test_of_a_layer"),
+}
 
 #: For a block that is a piece of a program, by its first line: what runs before it and after it.
 AROUND = {
@@ -82,11 +87,16 @@ def find_blocks(text: str) -> list[Block]:
 BLOCKS = find_blocks(TEXT)
 PROGRAMS = [block for block in BLOCKS if block.language == "python" and ">>>" not in block.code]
 SHELL = [block for block in BLOCKS if block.language in ("bash", "console")]
+#: By their titles, what stands before the first one under "".
+SECTIONS = {
+    text.partition("\n---")[0] if number else "": text
+    for number, text in enumerate(re.split(r"^(?=[^\n]+\n-{3,}$)", TEXT, flags=re.MULTILINE))
+}
 
 
 def test_there_is_no_code_outside_of_these_blocks():
     """No block of another language or directive, and no literal block, which would not say what it is."""
-    assert {block.language for block in BLOCKS} == {"python", "bash", "console"}
+    assert {block.language for block in BLOCKS} == {"python", "bash", "console", "text"}
     assert not re.findall(r"^(?!\.\. ).*::$", TEXT, re.MULTILINE)
     assert set(re.findall(r"^ *\.\. ([a-z-]+)::", TEXT, re.MULTILINE)) == {
         "code-block",
@@ -113,6 +123,17 @@ def test_blocks_with_prompts_are_doctests(request):
         assert len(re.findall("^>>> ", block.code, re.MULTILINE)) == len(examples)
     found = doctest.DocTestParser().get_examples(TEXT)
     assert len(found) == sum(len(doctest.DocTestParser().get_examples(block.code)) for block in prompted)
+
+
+@pytest.mark.parametrize("title", [title for title, text in SECTIONS.items() if ">>> " in text])
+def test_a_section_needs_no_other(title, monkeypatch):
+    """Its examples run in order where none of another section ran before, in the folder of the source."""
+    monkeypatch.chdir(ROOT)
+    examples = doctest.DocTestParser().get_doctest(SECTIONS[title], {"__name__": "__main__"}, title, "README.rst", 0)
+    runner = doctest.DocTestRunner(verbose=False, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    told: list[str] = []
+    found = runner.run(examples, out=told.append)
+    assert found.attempted and not found.failed, "".join(told)
 
 
 def test_no_program_is_forgotten():
@@ -152,6 +173,50 @@ def test_program_runs(block, tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+# The file with a layer and its test
+
+
+def test_the_test_of_a_layer(tmp_path):
+    """By the command line of the page, in a folder that has only this file."""
+    (block,) = (block for block in PROGRAMS if block.name == "test_projection.py")
+    (command,) = (line for block in SHELL for line in command_lines(block) if line.endswith(" test_projection.py"))
+    program, *words = shlex.split(command)
+    assert program == "python"
+    (tmp_path / "test_projection.py").write_text(block.code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0 and " 1 passed" in done.stdout, done.stdout
+
+
+def test_the_test_of_a_layer_that_is_broken(monkeypatch):
+    """With the change that the page names it says what the page shows."""
+    (block,) = (block for block in PROGRAMS if block.name == "test_projection.py")
+    (change,) = re.findall("``(return .+?)``", SECTIONS["Testing your own layer"], re.DOTALL)
+    code, count = re.subn("return input @ .*", " ".join(change.split()), block.code)
+    assert count == 1
+    module = ModuleType("test_projection")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(code, block.name, "exec"), vars(module))
+    with pytest.raises(AssertionError) as caught:
+        module.test_projection()
+    (shown,) = (block.code for block in BLOCKS if block.language == "text")
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    assert doctest.OutputChecker().check_output(shown, f"AssertionError: {caught.value}\n", flags), caught.value
+
+
+def test_parts_of_the_contract():
+    """All that can be skipped are named, and no others."""
+    sentence = re.findall(r"The parts are (.+?);", SECTIONS["Testing your own layer"], re.DOTALL)[0]
+    assert sorted(re.findall("``(.+?)``", sentence)) == sorted(PARTS)
 
 
 # Command lines
@@ -194,6 +259,11 @@ def installs(words: Sequence[str]) -> None:
         index = words.index("-c")
         assert (ROOT / words[index + 1]).is_file()
         del words[index : index + 2]
+    if "--index-url" in words:  # PyTorch's, which is not asked
+        requirement, option, address = words
+        assert option == "--index-url" and re.fullmatch(r"https://download\.pytorch\.org/whl/(cpu|cu\d+)", address)
+        assert requirement in (ROOT / "tests/constraints.txt").read_text(encoding="utf-8").split()
+        return
     (target,) = (word for word in words if word != "-e")
     match = re.fullmatch(r"\.(?:\[([a-z,]+)\])?", target)
     assert match is not None, target
@@ -201,8 +271,15 @@ def installs(words: Sequence[str]) -> None:
 
 
 def names_files(words: Sequence[str]) -> None:
-    """Only that the files are there: these run all tests, or a part, and would run this test too."""
-    assert all((ROOT / word).exists() for word in words if not word.startswith("-"))
+    """Only that the files are there, and the mark: these run all tests, or a part, and would run this test too."""
+    words = list(words)
+    if "-m" in words:
+        setup = configparser.ConfigParser()
+        setup.read(ROOT / "setup.cfg", encoding="utf-8")
+        index = words.index("-m")
+        assert f"\n{words[index + 1]}: " in setup["tool:pytest"]["markers"]
+        del words[index : index + 2]
+    assert all((ROOT / word).exists() or word in ELSEWHERE for word in words if not word.startswith("-"))
 
 
 def is_of_ci(words: Sequence[str]) -> None:
@@ -282,6 +359,8 @@ def test_command_line_in_the_text(command):
         "torchneupy summary --moon resnet50",
         "python -m benchmarks --slow",
         "pip install '.[moon]'",
+        "python -m pip install torch==1.0.0 --index-url https://download.pytorch.org/whl/cpu",
+        "python -m pytest -m moon",
         "python -m pytest tests/test_moon.py",
         "make all",
     ],

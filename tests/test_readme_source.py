@@ -39,7 +39,7 @@ def test_links_lead_to_sections():
 
 
 def test_lines_are_no_longer_than_those_of_the_code():
-    """But for the rows of the benchmarks' table, of which each is one line."""
+    """But for the rows of a csv-table, of which each is one line."""
     rows = re.compile(r'   ("|, ")')
     assert [line for line in TEXT.splitlines() if len(line) > 120 and not rows.match(line)] == []
 

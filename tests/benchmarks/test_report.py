@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from benchmarks import report
+from benchmarks.goals import REASONS, SUMMARY
 from benchmarks.measure import Result
 
 RESULTS = [
@@ -33,7 +34,7 @@ def test_results_are_read_as_they_were_written(tmp_path):
     assert "NaN" not in path.read_text(encoding="utf-8")
     where, found = report.read(path)
     assert where == "a machine"
-    assert report.rest(where, found) == report.rest("a machine", RESULTS)
+    assert report.pieces(where, found) == report.pieces("a machine", RESULTS)
     assert json.loads(path.read_text(encoding="utf-8"))["results"][0]["median"] == 0.648
 
 
@@ -50,15 +51,43 @@ def test_picture_without_matplotlib(tmp_path, monkeypatch):
         report.draw(RESULTS, tmp_path / "ratios.png")
 
 
-def test_readme_needs_a_place_for_the_table():
-    with pytest.raises(ValueError, match="no place"):
-        report.with_table("text", "table")
+def test_readme_needs_a_place_for_each_piece():
+    with pytest.raises(ValueError, match="no place for the piece `table`"):
+        report.with_pieces("text", {"table": "rows"})
+
+
+def test_pieces_of_readme():
+    found = report.pieces("a machine", RESULTS)
+    assert found["missed"] == (
+        "- convolutions, forward, against torch.nn, channels_last: 1.17, goal 1.02. Nobody has looked into it yet."
+    )
+    assert found["table"].startswith("One run with a machine:\n\n.. csv-table::\n")
+    assert report.pieces("", [Result("a", 'b "c"', absent="d")])["table"].endswith(
+        '"a", "b ""c""", "not measured", "d", , ,'
+    )
 
 
 def test_readme_shows_the_recorded_run():
     text = report.README.read_text(encoding="utf-8")
-    assert report.with_table(text, report.rest(*report.read(report.RESULTS))) == text
+    assert report.with_pieces(text, report.pieces(*report.read(report.RESULTS))) == text
     assert report.PICTURE.is_file()
+
+
+def test_reasons_are_of_the_recorded_run():
+    """And every goal that is missed in it has one."""
+    results = report.read(report.RESULTS)[1]
+    recorded = {(result.question, result.rival) for result in results}
+    assert set(REASONS) <= recorded
+    assert set(SUMMARY) <= recorded
+    assert {(result.question, result.rival) for result in results if not result.is_met} <= set(REASONS)
+
+
+@pytest.mark.parametrize(
+    "value, unit, text",
+    [(999.6, "us", "1.00 ms"), (99.96, "us", "100 us"), (1023.9, "KiB", "1.00 MiB"), (9.996, "ms", "10.0 ms")],
+)
+def test_figures_have_three_digits(value, unit, text):
+    assert report.figure(value, unit) == text
 
 
 def test_recorded_run_is_whole():
