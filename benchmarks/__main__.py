@@ -1,8 +1,9 @@
 """``python -m benchmarks [--quick] [--only NAME] [--device cpu|cuda] [--threads N] [--json FILE] [--picture FILE]``.
 
 Prints a table in Markdown: for each question and each rival the medians of both, and the quartiles of our ratios to the
-rival, of which less than 1 is faster. Ends with exit code 1 if a goal is missed for which goals.py has no reason.
-``--record`` puts the results where README.rst shows them.
+rival, of which less than 1 is faster. The project's goals are for one thread of a CPU: a full run of that kind ends
+with exit code 1 if one is missed for which goals.py has no reason. ``--record`` puts the results where README.rst shows
+them; ``--show`` puts those there again that were recorded, after a change of how they are shown.
 """
 
 from __future__ import annotations
@@ -10,17 +11,16 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
-import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-import torchneupy
 from benchmarks import report
 from benchmarks.goals import REASONS
 from benchmarks.measure import Options, Result, ask
+from benchmarks.surroundings import described, settings
 
 __all__ = ["main"]
 
@@ -41,23 +41,21 @@ FILES = (
 )
 
 
-EXIT_CODE = "The exit code is 1 if a goal is missed for which benchmarks/goals.py has no reason."
+EXIT_CODE = (
+    "Goals are for full runs with one thread of a CPU. The exit code is 1 if one is missed for which "
+    "benchmarks/goals.py has no reason."
+)
 
 
-def processor() -> str:
+def results_of(name: str, options: Options) -> Iterator[Result]:
+    """Those of one file of questions; what cannot be asked for want of a package is named."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def surroundings(options: Options) -> str:
-    where = torch.cuda.get_device_name() if options.device == "cuda" else processor()
-    return (
-        f"torchneupy {torchneupy.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{where}, {options.threads} thread(s)"
-    )
+        for question in importlib.import_module(f"benchmarks.{name}").questions(options):
+            print(f"{question.name} ...", file=sys.stderr, flush=True)
+            for result in ask(question, options):
+                yield result._replace(file=name, goal=result.goal if options.has_goals else None)
+    except ImportError as error:
+        yield Result(name, "all", absent=str(error).splitlines()[0], file=name)
 
 
 def read(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -72,6 +70,7 @@ def read(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the ratios there (.png; needs matplotlib)")
     parser.add_argument("--record", action="store_true", help="write the files that README.rst shows, and its table")
+    parser.add_argument("--show", action="store_true", help="measure nothing, and show the recorded results anew")
     arguments = parser.parse_args(argv)
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("this PyTorch finds no CUDA GPU")
@@ -80,29 +79,29 @@ def read(argv: Sequence[str] | None) -> argparse.Namespace:
     for path in filter(None, (arguments.json, arguments.picture)):
         if not path.absolute().parent.is_dir():
             parser.error(f"there is no folder for {path}")
-    if (arguments.picture or arguments.record) and importlib.util.find_spec("matplotlib") is None:
+    if (arguments.picture or arguments.record or arguments.show) and importlib.util.find_spec("matplotlib") is None:
         parser.error("the picture needs matplotlib: python -m pip install 'torchneupy[benchmarks]'")
-    if arguments.record and (arguments.only or arguments.quick):
-        parser.error("--record wants a whole run, without --only and --quick")
+    if arguments.record and (arguments.only or arguments.quick or arguments.device != "cpu" or arguments.threads != 1):
+        parser.error("--record wants a whole run with one thread of a CPU")
     return arguments
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the questions, print the table, and tell by the exit code whether all goals are met."""
     arguments = read(argv)
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
+    if arguments.show:
+        report.record(*report.read(report.RESULTS))
+        return 0
     options = Options(arguments.device, arguments.quick, arguments.threads)
     results: list[Result] = []
-    for name in [arguments.only] if arguments.only else FILES:
-        for question in importlib.import_module(f"benchmarks.{name}").questions(options):
-            print(f"{question.name} ...", file=sys.stderr, flush=True)
-            results += ask(question, options)
+    with settings(options):
+        where = described(options)
+        for name in [arguments.only] if arguments.only else FILES:
+            results += results_of(name, options)
+            if arguments.json is not None:  # after each file, so that a run that is cut off is not lost
+                arguments.json.write_text(report.as_json(where, results), encoding="utf-8")
 
-    where = surroundings(options)
     print(where, report.markdown(results), sep="\n\n")
-    if arguments.json is not None:
-        arguments.json.write_text(report.as_json(where, results), encoding="utf-8")
     if arguments.picture is not None:
         report.draw(results, arguments.picture)
     if arguments.record:

@@ -31,6 +31,11 @@ class Options(NamedTuple):
     quick: bool = False
     threads: int = 1
 
+    @property
+    def has_goals(self) -> bool:
+        """Whether the goals are for such a run: they are for one thread of a CPU, and few turns are not enough."""
+        return self.device == "cpu" and self.threads == 1 and not self.quick
+
 
 @runtime_checkable
 class Elsewhere(Protocol):

@@ -85,15 +85,16 @@ def quoted(cell: str) -> str:
 
 
 def missed(results: Sequence[Result]) -> str:
-    """A list of the goals that are missed, with the reasons."""
-    items = []
+    """A list of the reasons why goals are missed, each with the goals."""
+    found: dict[str, list[str]] = {}
     for result in results:
         if not result.is_met:
             why = REASONS.get((result.question, result.rival), "Nobody has looked into it yet.")
             ratio = f"{result.median:.3f}" if f"{result.median:.2f}" == f"{result.goal:.2f}" else f"{result.median:.2f}"
-            text = f"{result.question}, against {result.rival}: {ratio}, goal {result.goal:g}. {why}"
-            items.append(textwrap.fill(text, 120, initial_indent="- ", subsequent_indent="  "))
-    return "\n".join(items) or "None."
+            what = f"{result.question}, against {result.rival}"
+            found.setdefault(why, []).append(f"{what}: {ratio}, goal {result.goal:g}")
+    items = [f"{why} ({'; '.join(goals)})" for why, goals in found.items()]
+    return "\n".join(textwrap.fill(i, 120, initial_indent="- ", subsequent_indent="  ") for i in items) or "None."
 
 
 def pieces(where: str, results: Sequence[Result]) -> dict[str, str]:
@@ -143,10 +144,11 @@ MARKS = {
     "": ("tab:gray", "x"),
 }
 LABELS = {"nn": "torch.nn", "": "another"}
+TICKS = (0.003, 0.01, 0.03, 0.1, 0.2, 0.5, 1, 2, 4)
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """Draw the ratios of times, a row for each question and a mark for each rival, with lines between the quartiles.
+    """Draw the ratios, a row for each question and a mark for each rival, with lines between the quartiles.
 
     Raises
     ------
@@ -160,9 +162,9 @@ def draw(results: Sequence[Result], path: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    shown = [result for result in results if result.unit == "us" and not result.absent]
+    shown = [result for result in results if not result.absent]
     questions = list(dict.fromkeys(result.question for result in shown))
-    figure, axes = plt.subplots(figsize=(9, 1.5 + 0.17 * len(questions)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(11, 1.5 + 0.2 * len(questions)), layout="constrained")
     members: dict[str, list[Result]] = {kind: [] for kind in MARKS}
     for result in shown:
         members[next(kind for kind in MARKS if kind in result.rival)].append(result)
@@ -177,10 +179,12 @@ def draw(results: Sequence[Result], path: Path) -> None:
         axes.errorbar(medians, places, xerr=spread, **options)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_yticks(range(len(questions)), questions, fontsize=6)
+    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes.minorticks_off()
+    axes.set_yticks(range(len(questions)), questions, fontsize=8)
     axes.set_ylim(len(questions), -1)
     axes.grid(axis="both", alpha=0.3)
-    axes.set_xlabel("time of torchneupy / time of the rival: left of 1 torchneupy is faster")
-    figure.legend(loc="outside upper center", ncols=len(members), fontsize=7)
+    axes.set_xlabel("torchneupy / rival, of times and of memory: left of 1 torchneupy takes less")
+    figure.legend(loc="outside upper center", ncols=len(members), fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -9,22 +9,85 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import report
-from benchmarks.measure import Options, Question
+from benchmarks import report, surroundings
+from benchmarks.measure import Absent, Options, Question
 from tests.benchmarks.works import Fixed
 
 
-def test_command(capsys, tmp_path, monkeypatch):
-    class File:
-        @staticmethod
-        def questions(options: Options) -> list[Question]:
-            return [Question(f"on {options.device}", Fixed(3), {"rival": Fixed(2)}, {"rival": 1.0})]
+class File:
+    """A file of one question, which we lose."""
 
+    @staticmethod
+    def questions(options: Options) -> list[Question]:
+        return [Question(f"on {options.device}", Fixed(3), {"rival": Fixed(2)}, {"rival": 1.0})]
+
+
+class Unusable:
+    """A file of a question that cannot be asked."""
+
+    @staticmethod
+    def questions(options: Options) -> list[Question]:
+        raise ImportError("This needs h5py\nIt is not there")
+
+
+@pytest.fixture
+def no_rivals_apart(monkeypatch):
+    monkeypatch.setattr(surroundings, "start", lambda rival, options: Absent("not asked"))
+
+
+@pytest.mark.usefixtures("no_rivals_apart")
+def test_command(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", lambda name: File)
     path = tmp_path / "results.json"
-    assert command.main(["--quick", "--only", "dense", "--json", str(path)]) == 1
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(2)
+    try:
+        assert command.main(["--only", "dense", "--json", str(path)]) == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), state)
     assert "| on cpu | rival | 1.50 | 1.50 to 1.50 | 3.00 us | 2.00 us | 1 MISSED |" in capsys.readouterr().out
-    assert report.read(path)[1][0].median == 1.5
+    where, [result] = report.read(path)
+    assert (result.median, result.file) == (1.5, "dense")
+    assert f"torch {torch.__version__}" in where and "1 thread(s)" in where
+
+
+@pytest.mark.usefixtures("no_rivals_apart")
+@pytest.mark.parametrize("arguments", [["--quick"], ["--threads", "2"]])
+def test_other_runs_have_no_goals(arguments, capsys, monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", lambda name: File)
+    assert command.main([*arguments, "--only", "dense"]) == 0
+    assert "MISSED" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_rivals_apart")
+def test_what_cannot_be_asked_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", lambda name: Unusable)
+    assert command.main(["--quick", "--only", "loading"]) == 0
+    assert "| loading | all | not measured | This needs h5py |" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_rivals_apart")
+def test_results_are_written_after_each_file(tmp_path, monkeypatch):
+    def import_module(name: str) -> type:
+        if name.endswith("residual"):  # the second
+            raise KeyboardInterrupt
+        return File
+
+    monkeypatch.setattr(importlib, "import_module", import_module)
+    path = tmp_path / "results.json"
+    with pytest.raises(KeyboardInterrupt):
+        command.main(["--quick", "--json", str(path)])
+    assert [result.file for result in report.read(path)[1]] == ["dense"]
+
+
+def test_show(monkeypatch):
+    shown = []
+    monkeypatch.setattr(report, "record", lambda *recorded: shown.append(recorded))
+    pytest.importorskip("matplotlib", reason="needs the extra benchmarks")
+    assert command.main(["--show"]) == 0
+    assert shown == [report.read(report.RESULTS)]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +95,7 @@ def test_command(capsys, tmp_path, monkeypatch):
     [
         (["--threads", "0"], "threads must be a positive number, got 0"),
         (["--record", "--quick"], "--record wants a whole run"),
+        (["--record", "--threads", "2"], "--record wants a whole run"),
         (["--device", "cuda"], "finds no CUDA GPU"),
     ],
 )

@@ -59,7 +59,7 @@ def test_readme_needs_a_place_for_each_piece():
 def test_pieces_of_readme():
     found = report.pieces("a machine", RESULTS)
     assert found["missed"] == (
-        "- convolutions, forward, against torch.nn, channels_last: 1.17, goal 1.02. Nobody has looked into it yet."
+        "- Nobody has looked into it yet. (convolutions, forward, against torch.nn, channels_last: 1.17, goal 1.02)"
     )
     assert found["table"].startswith("One run with a machine:\n\n.. csv-table::\n")
     assert report.pieces("", [Result("a", 'b "c"', absent="d")])["table"].endswith(
