@@ -26,6 +26,11 @@ class Nothing(Identity):
         return None
 
 
+class Two(Identity):
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return input, input
+
+
 class Logarithm(Identity):
     def output(self, input: Any, **kwargs: Any) -> Any:
         return torch.log(input)
@@ -87,9 +92,10 @@ def message_of(make: Any, shape: Any = 4, **options: Any) -> str:
     [
         (Boom, 4, "called in evaluation mode with (3, 4), fails: RuntimeError: boom"),
         (Nothing, 4, "gives NoneType. A layer gives a tensor, or several in a tuple"),
-        (lambda: nn.GRU(4, 3, batch_first=True), (5, 4), "gives 2 tensors, but 1 shape(s) are declared"),
+        (Two, 4, "gives 2 tensors, but declares 1 shape(s). Let `get_output_shape` give a list"),
+        (lambda: nn.GRU(4, 3, batch_first=True), (5, 4), "declares 1 shape(s). Put a module around it"),
     ],
-    ids=["raises", "nothing", "tuple"],
+    ids=["raises", "nothing", "tuple", "module"],
 )
 def test_what_every_part_would_tell_is_told_once(make: Any, shape: Any, text: str) -> None:
     message = message_of(make, shape)

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from torchneupy.core.shape import TensorShape
-from torchneupy.layers import LayerGraph
+from torchneupy.layers import LayerGraph, ModuleLayer
 from torchneupy.testing.inputs import fail_unless_network
 from torchneupy.testing.parts import PARTS
 from torchneupy.testing.parts.table import described as shapes_of
 from torchneupy.testing.parts.table import mode_of
 from torchneupy.testing.randomness import seeded
-from torchneupy.testing.subject import Subject, connect, declared_shapes
+from torchneupy.testing.subject import Subject, all_tensors, connect, declared_shapes
 
 __all__ = ["check_layer", "check_network"]
 
@@ -40,11 +40,10 @@ def fail_unless_it_runs(subject: Subject, described: str) -> None:
             raise AssertionError(f"{where}, gives {', '.join(kinds)}. A layer gives a tensor, or several in a tuple")
         n_declared = len(declared_shapes(subject.network, [tuple(x.shape) for x in subject.inputs]))
         if len(outputs) != n_declared:
-            raise AssertionError(
-                f"{where}, gives {len(outputs)} tensors, but {n_declared} shape(s) are declared. Let get_output_shape "
-                f"give a list of a shape for each; a module of torch that gives several needs one around it that gives "
-                f"one of them"
-            )
+            remedy = "Let `get_output_shape` give a list of a shape for each"
+            if isinstance(subject.checked, ModuleLayer):
+                remedy = "Put a module around it whose `forward` gives one of them, or write a layer"
+            raise AssertionError(f"{where}, gives {len(outputs)} tensors, but declares {n_declared} shape(s). {remedy}")
     again, first = subject.again().state_dict(), subject.again().state_dict()
     for key, value in again.items():
         if not torch.equal(value, first[key]) and not torch.isnan(value).any():
@@ -94,8 +93,7 @@ def check_layer(
 ) -> None:
     """Check that a layer keeps the contract that every layer of the library keeps.
 
-    In a test of hypothesis's, turn its deadline off: a part may take seconds. What ``torch.compile`` has compiled is
-    compiled anew after the part ``compile``.
+    In a test of hypothesis's, turn its deadline off: a part may take seconds.
 
     All parts are asked, and those that are broken are told of together, each with what was found and how to mend it:
 
@@ -195,10 +193,9 @@ def fail_unless_new(layer_factory: Callable[[], nn.Module]) -> nn.Module:
         raise TypeError(f"Expected a function that makes a layer, got one that gives {layer!r}")
     if layer is other:
         raise TypeError(f"Expected a function that makes a new layer at each call, got one that gives one, {layer!r}")
-    # Not the network's own method, which warns of variables that are not there yet.
-    others = {id(parameter) for _, parameter in nn.Module.named_parameters(other)}
-    for name, parameter in nn.Module.named_parameters(layer):
-        if id(parameter) in others:
+    others = {id(value) for _, value in all_tensors(other)}
+    for name, value in all_tensors(layer):
+        if id(value) in others:
             raise TypeError(f"Expected a new layer at each call, but two that were made share `{name}`: {layer!r}")
     return layer
 
@@ -206,8 +203,8 @@ def fail_unless_new(layer_factory: Callable[[], nn.Module]) -> nn.Module:
 def check_network(network: LayerGraph, *, skip: Collection[str] = (), seed: int = 0) -> None:
     """Check that a network keeps the contract of layers, as far as one can ask it of a copy of the network.
 
-    The network itself is not changed. The parts are those of :func:`check_layer`, without ``meta``, for which it would
-    have to be made anew.
+    Copies of it are checked, so that the network itself stays as it is. The parts are those of :func:`check_layer`,
+    without ``meta``, for which it would have to be made anew.
 
     Parameters
     ----------
@@ -235,7 +232,8 @@ def check_network(network: LayerGraph, *, skip: Collection[str] = (), seed: int 
     """
     fail_unless_network(network, "check_network()")
     fail_if_unknown(skip)
-    network.create_variables()  # nothing where they exist, as they should
+    if not network.is_built:
+        copy.deepcopy(network).create_variables()  # says which are missing
     for layer, shape in zip(network.input_layers, network.input_shapes, strict=True):
         if shape.ndims is None:
             raise ValueError(f"Nothing is known of the shape for `{layer.name}`: put an Input before it. {network}")

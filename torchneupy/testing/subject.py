@@ -181,4 +181,6 @@ def named_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 def all_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Parameters, buffers, and tensors that are neither."""
-    return itertools.chain(module.named_parameters(), module.named_buffers(), named_tensors(module))
+    # Not a network's own method, which warns of variables that are not there yet.
+    parameters = nn.Module.named_parameters(module)
+    return itertools.chain(parameters, module.named_buffers(), named_tensors(module))

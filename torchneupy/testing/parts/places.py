@@ -21,7 +21,8 @@ PARTS = Parts()
 @PARTS.add(
     "dtypes",
     "Make new tensors by `torch.zeros_like(x)`, `x.new_zeros(...)` or with `dtype=x.dtype`, and keep tensors as "
-    "variables or buffers, which `.to()` converts, and which `self.variable` makes in torch's default type.",
+    "variables or buffers, which `.to()` converts, and which `self.variable` makes in torch's default type; convert "
+    "nothing to a type of its own, as `float()` does.",
 )
 def computes_in_other_types(subject: Subject) -> None:
     """After ``.to(dtype)`` everything is computed in that type; variables are made in torch's default type."""
@@ -37,9 +38,40 @@ def computes_in_other_types(subject: Subject) -> None:
                 text = f"After .to({dtype}), in {mode_of(training)}, {output.dtype} comes out"
                 ensure(not single.is_floating_point() or output.dtype is dtype, text)
         are_of_type(network, dtype, f"After .to({dtype})")
+    is_as_precise_as_its_type(subject)
     if subject.make_layer is not None:
         with default_dtype(torch.float64):
             are_of_type(subject.make(), torch.float64, "Made where float64 is torch's default type")
+
+
+def is_as_precise_as_its_type(subject: Subject) -> None:
+    """In float64, a change that float32 would round off makes the difference that a larger one leads one to expect."""
+    network = subject.again().double()
+    parameters = list(network.parameters())
+    generator = torch.Generator().manual_seed(subject.seed)
+    tensors = [x.double() for x in subject.inputs if x.is_floating_point()]
+    values = [parameter.detach().clone() for parameter in parameters]
+    changes = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in (*tensors, *values)]
+
+    def changed(step: float) -> Sequence[Any]:
+        moved = iter([x * (1 + step * each) for x, each in zip((*tensors, *values), changes, strict=True)])
+        fed = [next(moved) if x.is_floating_point() else x for x in subject.inputs]
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter.copy_(next(moved))
+            return subject.run(network, fed)
+
+    large, small = 2.0**-12, 2.0**-30  # float32 has 24 bits
+    for start, near, far in zip(changed(0), changed(small), changed(large), strict=True):
+        if start.dtype is not torch.float64:
+            continue
+        expected = (far - start) * (small / large)
+        # Where nothing but rounding differs, as of a function that takes steps, there is nothing to compare.
+        if expected.norm() > 1e-6 * small * start.norm():
+            text = "After .to(torch.float64) the output is computed in lower precision"
+            ensure(
+                (near - start - expected).norm() < 0.5 * expected.norm(), f"{text}: it does not follow small changes"
+            )
 
 
 def are_of_type(network: Any, dtype: torch.dtype, when: str) -> None:
