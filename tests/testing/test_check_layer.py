@@ -7,11 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+import torch._dynamo.testing
 from torch import nn
 
 from tests.testing import user_layers as user
-from torchneupy.layers import Dropout, Relu
+from torchneupy.layers import Dropout, Input, Relu
 from torchneupy.testing import check_layer
+from torchneupy.testing.parts import PARTS
 
 SLOW = ["compile", "export"]
 
@@ -27,10 +30,11 @@ def broken_parts(error: BaseException) -> list[str]:
         (lambda: user.Projection(3), 4),
         (user.Noisy, (4, None)),
         (user.Running, (2, 3)),
+        (user.Stepping, 4),
         (lambda: nn.Conv1d(3, 2, 2), (3, None)),
         (lambda: Relu(4) >> Dropout(0.5), 3),
     ],
-    ids=["variable", "random", "buffer", "module", "network"],
+    ids=["variable", "random", "buffer", "steps", "module", "network"],
 )
 def test_right_layers_of_a_user_pass(make, shape):
     check_layer(make, shape)
@@ -65,6 +69,30 @@ def test_right_layers_of_a_user_pass(make, shape):
         ),
         (user.OnTheCpu, 4, ["meta", "moves"], r"meta"),
         (user.Unpicklable, 4, ["pickle"], r"lambda"),
+        (user.Undecided, 4, ["shape"], r"Declared is \(\?, \?\), but \(1, 4\) comes out"),
+        (user.Drawing, 4, ["evaluation"], "In evaluation mode random numbers are drawn"),
+        (user.Counting, 4, ["deepcopy", "evaluation"], "In evaluation mode a value changes: `counting-1.n_calls`"),
+        (user.Gapless, 4, ["inputs"], "Of inputs that lie in memory with gaps, something else is computed"),
+        (
+            lambda: user.Normalizing(3),
+            4,
+            ["deepcopy", "evaluation", "gradients", "inputs"],
+            "A call changes a parameter: `normalizing-1.weight`",
+        ),
+        (
+            lambda: user.DetachedInTraining(3),
+            4,
+            ["gradients"],
+            "In training mode the gradient by `detached-in-training-1.weight` is wrong",
+        ),
+        (user.HiddenInTraining, 4, ["state_dict"], "After load_state_dict, in training mode, a new one computes"),
+        (user.Unsaved, 4, ["meta", "state_dict", "unknown_sizes"], "in evaluation mode, a new one computes something"),
+        (user.Renamed, 4, ["deepcopy"], r"The copy is Renamed\(name='copy of renamed-\d+'\), not Renamed"),
+        (user.Waking, 4, ["deepcopy"], "The copy is in training mode"),
+        (user.Plain, 4, ["dtypes", "meta", "moves"], r"After .to\(torch.float64\), of another type: plain-1.constant"),
+        (lambda: user.SingleParameter(3), 4, ["dtypes"], "Made where float64 is torch's default type, of another type"),
+        (lambda: user.Rounding(3), 4, ["dtypes", "gradients"], "does not follow changes that float32 rounds off"),
+        (user.Closed, 4, ["meta"], r"On meta the shape is \(3, 1\), elsewhere \(3, 4\)"),
         (user.Shared, 4, ["deepcopy"], r"The copy shares the memory of shared-1.gamma, shared-1.beta"),
     ],
     ids=[
@@ -84,6 +112,20 @@ def test_right_layers_of_a_user_pass(make, shape):
         "one-type",
         "on-the-cpu",
         "lambda",
+        "undecided",
+        "drawing",
+        "counting",
+        "gaps",
+        "own-parameter",
+        "detached-in-training",
+        "in-training",
+        "unsaved",
+        "renamed",
+        "waking",
+        "plain-constant",
+        "one-type-of-parameter",
+        "lower-precision",
+        "meta-shape",
         "shared",
     ],
 )
@@ -91,3 +133,20 @@ def test_a_bug_is_found(make: Callable[[], Any], shape: Any, parts: list[str], m
     with pytest.raises(AssertionError, match=message) as caught:
         check_layer(make, shape, skip=SLOW)
     assert set(broken_parts(caught.value)) == set(parts)
+
+
+def test_a_bug_that_the_compiler_alone_shows():
+    message = "Compiled, in training mode, no gradient reaches `compiled-1.weight`"
+    with pytest.raises(AssertionError, match=message) as caught:
+        check_layer(lambda: user.Compiled(3), 4)
+    assert broken_parts(caught.value) == ["compile"]
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+def test_what_the_user_has_compiled_stays():
+    counted = torch._dynamo.testing.CompileCounter()
+    compiled = torch.compile(Input(3) >> Relu(2), backend=counted)
+    for _ in range(2):
+        compiled(torch.zeros(2, 3))
+        check_layer(lambda: Relu(2), 3, skip=set(PARTS) - set(SLOW))
+    assert counted.frame_count == 1

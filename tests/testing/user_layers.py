@@ -12,24 +12,40 @@ from torchneupy.layers import BaseLayer, BatchNorm, Convolution, Identity
 
 __all__ = [
     "AlwaysNoisy",
+    "Closed",
+    "Compiled",
+    "Counting",
     "Detached",
+    "DetachedInTraining",
+    "Drawing",
     "Forgetful",
+    "Gapless",
     "Hasty",
     "Hidden",
+    "HiddenInTraining",
     "InPlace",
     "Noisy",
+    "Normalizing",
     "OffByOne",
     "OnTheCpu",
     "OneType",
     "PaddedOnOneSide",
+    "Plain",
     "Projection",
     "Raising",
+    "Renamed",
+    "Rounding",
     "Running",
     "SelfWilled",
     "Shared",
+    "SingleParameter",
     "Stale",
+    "Stepping",
     "Strided",
+    "Undecided",
     "Unpicklable",
+    "Unsaved",
+    "Waking",
     "WithoutShape",
 ]
 
@@ -192,3 +208,135 @@ class Shared(BatchNorm):
         twin = type(self).__new__(type(self))
         vars(twin).update(vars(self))
         return twin
+
+
+class Undecided(Identity):
+    """Leaves open what is known."""
+
+    def get_output_shape(self, input_shape: Any) -> Any:
+        return (None, None)
+
+
+class Drawing(Identity):
+    """Draws random numbers for nothing."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        torch.rand_like(input)
+        return input
+
+
+class Counting(Identity):
+    """Counts its calls in both modes."""
+
+    def create_variables(self, input_shape: Any) -> None:
+        self.register_buffer("n_calls", torch.zeros((), dtype=torch.int64))
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        self.n_calls += 1
+        return input * 1
+
+
+class Gapless(Identity):
+    """Takes for granted that its input has no gaps in memory."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        closest = min(input.stride())
+        return torch.as_strided(input, input.shape, [stride // closest for stride in input.stride()])
+
+
+class Normalizing(Projection):
+    """Changes its own parameter."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            self.weight /= self.weight.abs().sum()
+        return input @ self.weight
+
+
+class DetachedInTraining(Projection):
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return input @ (self.weight.detach() if kwargs.get("training") else self.weight)
+
+
+class HiddenInTraining(Hidden):
+    """Keeps where nobody finds it what matters in training alone."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return super().output(input, **kwargs) if kwargs.get("training") else input
+
+
+class Unsaved(Identity):
+    """Leaves its variable, which begins with the same value in each, out of what is saved."""
+
+    def create_variables(self, input_shape: Any) -> None:
+        self.scale = self.variable(value=1, name="scale", shape=input_shape[1:])
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return input * self.scale
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """Save nothing."""
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        """Load nothing."""
+
+
+class Renamed(Identity):
+    """A copy has another name."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return type(self)(name=f"copy of {self.name}")
+
+
+class Waking(Identity):
+    """A copy begins in training mode."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return type(self)(name=self.name)
+
+
+class Plain(Identity):
+    """Keeps a constant as a plain attribute, and converts it at each call."""
+
+    def __init__(self, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.constant = torch.ones(())
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return input * self.constant.to(input)
+
+
+class SingleParameter(Projection):
+    """Makes its parameter of one type."""
+
+    def create_variables(self, input_shape: Any) -> None:
+        values = torch.full((input_shape[1], self.n_outputs), 0.5, dtype=torch.float32)
+        self.register_parameter("weight", torch.nn.Parameter(values))
+
+
+class Rounding(Projection):
+    """Computes in lower precision, whatever the types of input and output are."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return (input.float() @ self.weight.float()).to(input.dtype)
+
+
+class Stepping(Identity):
+    """A correct layer that takes steps."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return torch.round(100 * input)
+
+
+class Closed(Identity):
+    """Gives another shape where there are no values."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return input[:, :1] if input.is_meta else input
+
+
+class Compiled(Projection):
+    """Lets no gradient through where it is compiled."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return input @ (self.weight.detach() if torch.compiler.is_compiling() else self.weight)
