@@ -14,6 +14,7 @@ from torch import nn
 from tests.contract.entry import Variant
 from torchneupy.init import Initializer
 from torchneupy.layers import BaseLayer
+from torchneupy.testing.inputs import largest_index
 from torchneupy.testing.subject import Subject, call, connect
 
 
@@ -50,9 +51,10 @@ class Example(Subject):
 
     def other_inputs(self) -> tuple[torch.Tensor, ...]:
         """Inputs that differ from this one's everywhere, where they can."""
+        sizes = dict(zip(self.network.input_layers, self.sizes(), strict=True))
+        largest = [largest_index(self.network, layer, sizes) for layer in sizes]
         return tuple(
-            x + 1 if most is None else (x + 1) % (most + 1)
-            for x, most in zip(self.inputs, self.largest_indices(), strict=True)
+            x + 1 if most is None else (x + 1) % (most + 1) for x, most in zip(self.inputs, largest, strict=True)
         )
 
     def expected(self, *inputs: torch.Tensor) -> np.ndarray[Any, Any]:

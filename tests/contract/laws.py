@@ -172,16 +172,6 @@ def two_ways_in(variant: Variant) -> None:
 
 
 @law
-def sample_alone(variant: Variant) -> None:
-    """A sample's output does not depend on what else is in the batch."""
-    example = Example(variant)
-    together = example.network.eval()(*example.inputs)
-    for index in range(len(together)):
-        alone = example.network(*(x[index : index + 1] for x in example.inputs))
-        torch.testing.assert_close(alone, together[index : index + 1])
-
-
-@law
 def extreme_values(variant: Variant) -> None:
     """What is large stays finite, and what is no number does not become one."""
     example = Example(variant)

@@ -104,6 +104,14 @@ MUTANTS = (
         "[modes-",
     ),
     Mutant(
+        "batch-statistics-in-evaluation",
+        "layers/normalization.py",
+        "return self._normalise_by_batch(input) if training else self._normalise_by_averages(input)",
+        "return self._normalise_by_batch(input)",
+        CONTRACT,
+        "[samples-",
+    ),
+    Mutant(
         "drop-block-on-the-wrong-side",
         "layers/stochastic.py",
         "margins = (block_width - 1, block_width - 1, ",

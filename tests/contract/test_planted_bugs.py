@@ -45,7 +45,7 @@ BUGS = {
         "Dropout",
         "if not training:\n            return input\n        return by_value(functional.dropout,",
         "return by_value(functional.dropout,",
-        ("computes", "evaluation", "inputs"),
+        ("computes", "evaluation", "inputs", "samples"),
     ),
     "buffer that stays behind": Bug(
         "GRU",

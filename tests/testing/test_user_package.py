@@ -60,7 +60,7 @@ def test_right():
 
 @pytest.mark.parametrize("cls, part", [(WrongShape, "shape"), (NoGradient, "gradients"), (LostState, "state_dict")])
 def test_broken(cls, part):
-    with pytest.raises(AssertionError, match=f"breaks 1 of 15 parts .*\\n\\n{part}: "):
+    with pytest.raises(AssertionError, match=f"breaks 1 of 16 parts .*\\n\\n{part}: "):
         check_layer(cls, input_shape=(5, 4))
 """
 

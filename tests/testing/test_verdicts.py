@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from torchneupy.layers import BaseLayer, Identity, Linear, Relu
+from torchneupy.layers import BaseLayer, Elementwise, Identity, Input, Linear, Relu
 from torchneupy.testing import check_layer, check_network
 
 SLOW = ["compile", "export", "pickle"]
@@ -117,6 +117,29 @@ def test_gradients_are_described(make: Any, text: str) -> None:
     assert "breaks 1 of" in message
     assert text in message
     assert "Jacobian" not in message
+
+
+def test_inputs_are_prepared():
+    check_layer(Logarithm, 4, skip=SLOW, prepare=torch.exp)
+    check_layer(lambda: nn.Embedding(5, 2), (), skip=SLOW, prepare=lambda x: x.abs().long().clamp(max=4))
+    check_layer(lambda: Elementwise(torch.pow), [3, 3], skip=SLOW, prepare=[torch.exp, None])
+    check_network(Input(4) >> Logarithm(), skip=SLOW, prepare=torch.exp)
+
+
+@pytest.mark.parametrize(
+    "prepare, error, message",
+    [
+        (5, TypeError, "should be a function, or a list of one or None for each input, got 5"),
+        ([torch.exp, 5], TypeError, "should be a function, or a list"),
+        ([torch.exp, None], ValueError, "as many functions as there are inputs, 1, got 2"),
+        (torch.sum, ValueError, r"a tensor of the shape that it gets, \(2, 3\), got tensor\(6.\)"),
+    ],
+)
+def test_what_cannot_prepare(prepare: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        check_layer(Relu, 4, prepare=prepare)
+    with pytest.raises(error, match=message):
+        check_network(Input(4) >> Relu(), prepare=prepare)
 
 
 def test_outputs_that_are_not_real_numbers():

@@ -12,6 +12,7 @@ from torchneupy.layers import BaseLayer, BatchNorm, Convolution, Identity
 
 __all__ = [
     "AlwaysNoisy",
+    "Centring",
     "Closed",
     "Compiled",
     "Counting",
@@ -340,3 +341,10 @@ class Compiled(Projection):
 
     def output(self, input: Any, **kwargs: Any) -> Any:
         return input @ (self.weight.detach() if torch.compiler.is_compiling() else self.weight)
+
+
+class Centring(Identity):
+    """Takes the mean of the batch in evaluation mode, too."""
+
+    def output(self, input: Any, **kwargs: Any) -> Any:
+        return input - input.mean(dim=0)

@@ -16,7 +16,7 @@ from torchneupy.testing.parts import PARTS
 from torchneupy.testing.parts.table import described as shapes_of
 from torchneupy.testing.parts.table import mode_of
 from torchneupy.testing.randomness import seeded
-from torchneupy.testing.subject import Subject, all_tensors, connect, declared_shapes
+from torchneupy.testing.subject import Prepare, Subject, all_tensors, connect, declared_shapes
 
 __all__ = ["check_layer", "check_network"]
 
@@ -25,6 +25,19 @@ def fail_if_unknown(skip: Collection[str]) -> None:
     names: Any = skip
     if isinstance(names, str) or not isinstance(names, Collection) or any(name not in PARTS for name in names):
         raise ValueError(f"`skip` should hold names of parts, got {skip!r}. Parts: {', '.join(PARTS)}")
+
+
+def fail_unless_prepares(prepare: Any, n_inputs: int) -> None:
+    """Raise an error if what prepares inputs is not for so many, or does not keep their shapes."""
+    each = prepare if isinstance(prepare, (list, tuple)) else [prepare]
+    if not all(one is None or callable(one) for one in each):
+        raise TypeError(f"`prepare` should be a function, or a list of one or None for each input, got {prepare!r}")
+    if each is prepare and len(each) != n_inputs:
+        raise ValueError(f"`prepare` should have as many functions as there are inputs, {n_inputs}, got {len(each)}")
+    for one in filter(None, each):
+        found = one(torch.ones(2, 3))
+        if not isinstance(found, torch.Tensor) or found.shape != (2, 3):
+            raise ValueError(f"`prepare` should give a tensor of the shape that it gets, (2, 3), got {found!r}")
 
 
 def fail_unless_it_runs(subject: Subject, described: str) -> None:
@@ -65,7 +78,7 @@ def run_parts(subject: Subject, names: Collection[str], described: str) -> None:
     for name in names:
         try:
             with seeded(subject.seed):
-                PARTS[name].check(Subject(subject.make, subject.seed, subject.make_layer))
+                PARTS[name].check(subject.new())
         except Exception as error:  # noqa: BLE001  # what is checked may fail in any way
             broken[name] = error
     if broken:
@@ -90,6 +103,7 @@ def check_layer(
     *,
     skip: Collection[str] = (),
     seed: int = 0,
+    prepare: Prepare = None,
 ) -> None:
     """Check that a layer keeps the contract that every layer of the library keeps.
 
@@ -102,6 +116,7 @@ def check_layer(
       was connected before they are known computes the same
     - ``modes``: calling in a mode gives, and changes, what ``output`` does with that flag
     - ``evaluation``: in evaluation mode nothing is random, and nothing changes
+    - ``samples``: in evaluation mode the output for a sample does not depend on the others
     - ``inputs``: inputs and parameters stay as they are, and inputs may lie in memory in any order
     - ``gradients``: they are those of finite differences (``gradcheck``), and reach every parameter
     - ``state_dict``: a new layer that gets the state computes the same
@@ -126,15 +141,22 @@ def check_layer(
         Names of parts that are not asked. Defaults to ``()``.
     seed : int
         For initial values and inputs. Defaults to ``0``.
+    prepare : callable, list of them, or None
+        Makes what is fed of numbers with a normal distribution: ``torch.exp`` for a layer that takes positive ones, or
+        ``lambda x: (x > 0).long()``; a list has one, or None, for each input. Where whole numbers come out, they are
+        fed as they are whatever the layer's type. Defaults to ``None``, by which the numbers are fed, or, to layers
+        that say ``takes_indices``, whole ones below their ``input_size``.
 
     Raises
     ------
     AssertionError
         If a part is broken, or the layer cannot be connected to such inputs.
     ValueError
-        If there is no part of a name in ``skip``, or ``input_shape`` is no shape, nor a list of them.
+        If there is no part of a name in ``skip``, ``input_shape`` is no shape, nor a list of them, or ``prepare`` is
+        for another number of inputs, or gives another shape.
     TypeError
-        If the factory gives no new module at each call, one with new variables, or the seed is no whole number.
+        If the factory gives no new module at each call, one with new variables, the seed is no whole number, or
+        ``prepare`` cannot be called.
 
     Examples
     --------
@@ -149,7 +171,7 @@ def check_layer(
     >>> check_layer(Halves, input_shape=6, skip=["pickle"])
     Traceback (most recent call last):
         ...
-    AssertionError: Halves(name='halves-1') breaks 1 of 14 parts of the contract.
+    AssertionError: Halves(name='halves-1') breaks 1 of 15 parts of the contract.
     <BLANKLINE>
     shape: Declared is (1, 6), but (1, 3) comes out for inputs of the shape (1, 6), in evaluation mode
         To mend it: Let `get_output_shape` give the shape of what `output` returns, the batch first.
@@ -162,12 +184,13 @@ def check_layer(
         raise ValueError(f"Expected the shape of one sample, or a list of several inputs' shapes, got {input_shape!r}")
     if type(seed) is not int:
         raise TypeError(f"Expected a whole number as a seed, got {seed!r}")
+    fail_unless_prepares(prepare, len(shapes))
     layer = fail_unless_new(layer_factory)
     described = repr(layer)
     try:
         # A network becomes a part of the one that is checked, in which there is no layer to ask alone.
         make_layer = None if isinstance(layer, LayerGraph) else layer_factory
-        subject = Subject(lambda: connect(layer_factory(), shapes), seed, make_layer)
+        subject = Subject(lambda: connect(layer_factory(), shapes), seed, make_layer, prepare)
         subject.network.create_variables()
     except Exception as error:
         listed = ", ".join(str(TensorShape(shape)) for shape in shapes)
@@ -200,7 +223,7 @@ def fail_unless_new(layer_factory: Callable[[], nn.Module]) -> nn.Module:
     return layer
 
 
-def check_network(network: LayerGraph, *, skip: Collection[str] = (), seed: int = 0) -> None:
+def check_network(network: LayerGraph, *, skip: Collection[str] = (), seed: int = 0, prepare: Prepare = None) -> None:
     """Check that a network keeps the contract of layers, as far as one can ask it of a copy of the network.
 
     Copies of it are checked, so that the network itself stays as it is. The parts are those of :func:`check_layer`,
@@ -214,13 +237,15 @@ def check_network(network: LayerGraph, *, skip: Collection[str] = (), seed: int 
         Names of parts that are not asked. Defaults to ``()``.
     seed : int
         For the inputs. Defaults to ``0``.
+    prepare : callable, list of them, or None
+        As for :func:`check_layer`. Defaults to ``None``.
 
     Raises
     ------
     AssertionError
         If a part is broken.
     ValueError
-        If there is no part of a name in ``skip``, or the shape of an input is not known.
+        If there is no part of a name in ``skip``, the shape of an input is not known, or ``prepare`` does not suit.
     WeightInitializationError
         If layers have no variables yet.
 
@@ -237,8 +262,9 @@ def check_network(network: LayerGraph, *, skip: Collection[str] = (), seed: int 
     for layer, shape in zip(network.input_layers, network.input_shapes, strict=True):
         if shape.ndims is None:
             raise ValueError(f"Nothing is known of the shape for `{layer.name}`: put an Input before it. {network}")
+    fail_unless_prepares(prepare, len(network.input_layers))
     pattern = copy.deepcopy(network).float().cpu()
     names = [name for name, part in PARTS.items() if name not in skip and not part.layers_only]
-    subject = Subject(lambda: copy.deepcopy(pattern), seed)
+    subject = Subject(lambda: copy.deepcopy(pattern), seed, prepare=prepare)
     fail_unless_it_runs(subject, repr(network))
     run_parts(subject, names, repr(network))

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torchneupy.testing.inputs import largest_index
 from torchneupy.testing.randomness import seeded
 
 __all__ = [
+    "Prepare",
     "Subject",
     "all_tensors",
     "as_tuple",
@@ -30,6 +31,12 @@ __all__ = [
 
 #: What stands for sizes that may be any, twice, by axis; different from each other, so that none is taken for another.
 OPEN_SIZES = ((5, 6, 7), (9, 8, 10))
+
+
+#: Makes what is fed of normal numbers, for all inputs or each.
+Prepare: TypeAlias = (
+    Callable[[torch.Tensor], torch.Tensor] | Sequence[Callable[[torch.Tensor], torch.Tensor] | None] | None
+)
 
 
 def connect(layer: Any, shapes: Sequence[Any]) -> LayerGraph:
@@ -81,6 +88,8 @@ class Subject:
         For initial values and inputs.
     make_layer : callable or None
         Gives a new layer, the network's last, where only a layer is checked.
+    prepare : callable, sequence or None
+        Makes what is fed of normal numbers.
 
     Attributes
     ----------
@@ -90,14 +99,23 @@ class Subject:
     """
 
     def __init__(
-        self, make: Callable[[], LayerGraph], seed: int = 0, make_layer: Callable[[], Any] | None = None
+        self,
+        make: Callable[[], LayerGraph],
+        seed: int = 0,
+        make_layer: Callable[[], Any] | None = None,
+        prepare: Prepare = None,
     ) -> None:
         self.make = make
         self.seed = seed
         self.make_layer = make_layer
+        self.prepare = prepare
         self.network = self.again()
         self.shapes = [tuple(shape[1:]) for shape in self.network.input_shapes]
         self.inputs = self.draw(batch=3)
+
+    def new(self) -> Subject:
+        """The same subject before anything was done with it."""
+        return Subject(self.make, self.seed, self.make_layer, self.prepare)
 
     def fresh(self, seed: int) -> LayerGraph:
         with seeded(seed), seeded_elsewhere(seed):
@@ -133,20 +151,20 @@ class Subject:
         """Numbers for ``sizes`` that give different ones."""
         return range(2 if any(None in shape for shape in self.shapes) else 1)
 
-    def largest_indices(self, trial: int = 0) -> list[int | None]:
-        """For each input the largest whole number that it takes; None where it takes other numbers as well."""
-        sizes = dict(zip(self.network.input_layers, self.sizes(trial), strict=True))
-        return [largest_index(self.network, layer, sizes) for layer in sizes]
-
     def draw(self, batch: int, trial: int = 0) -> tuple[torch.Tensor, ...]:
-        """Inputs: numbers with a normal distribution, or whole ones where a layer takes indices."""
+        """Inputs: numbers with a normal distribution, prepared, or whole ones where a layer takes indices."""
         generator = torch.Generator().manual_seed(self.seed + batch)
+        sizes = dict(zip(self.network.input_layers, self.sizes(trial), strict=True))
+        each = [self.prepare] * len(sizes) if self.prepare is None or callable(self.prepare) else self.prepare
         found = []
-        for sizes, largest in zip(self.sizes(trial), self.largest_indices(trial), strict=True):
-            if largest is None:
-                found.append(torch.randn((batch, *sizes), generator=generator))
-            else:
-                found.append(torch.randint(largest + 1, (batch, *sizes), generator=generator))
+        for layer, prepare in zip(sizes, each, strict=True):
+            shape = (batch, *sizes[layer])
+            largest = largest_index(self.network, layer, sizes) if prepare is None else None
+            if largest is not None:
+                found.append(torch.randint(largest + 1, shape, generator=generator))
+                continue
+            numbers = torch.randn(shape, generator=generator)
+            found.append(numbers if prepare is None else prepare(numbers))
         return tuple(found)
 
     def run(

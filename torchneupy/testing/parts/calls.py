@@ -144,6 +144,23 @@ def is_determined_in_evaluation(subject: Subject) -> None:
 
 
 @PARTS.add(
+    "samples",
+    "In evaluation mode combine nothing over the first axis, as `x.mean(dim=0)` and `x / x.norm()` do.",
+)
+def keeps_samples_apart(subject: Subject) -> None:
+    """In evaluation mode the output for a sample does not depend on the others."""
+    together = subject.run()
+    n_samples = len(subject.inputs[0])
+    found = [len(output) for output in together]
+    ensure(set(found) == {n_samples}, f"For {n_samples} samples there are {found} in the outputs")
+    for index in range(n_samples):
+        alone = subject.run(inputs=[x[index : index + 1] for x in subject.inputs])
+        wanted = [output[index : index + 1] for output in together]
+        what = "In evaluation mode something else comes out for a sample alone than with others"
+        are_equal(alone, wanted, what, tolerance=1e-5)
+
+
+@PARTS.add(
     "inputs",
     "Write into no input and no parameter: leave out operations in place (`x += 1`, `x.relu_()`), or copy first. An "
     "input may lie in memory in any way: take `reshape` in place of `view`, and no strides.",
