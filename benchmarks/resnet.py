@@ -109,7 +109,7 @@ def questions(options: Options) -> Iterator[Question]:
         mine, default, theirs = works(own, image), works(rivals[0], first), works(rivals[1], last)
         for name, task in TASKS.items():
             # Keras's has biases besides.
-            apart = keras_and_neupy("resnet50", task, options, image, own, not_compared=(KERAS,), size=size)
+            apart = keras_and_neupy("resnet50", task, options, image, own, (KERAS,), size=size)
             yield Question(
                 f"ResNet-50, {size}x{size}, batch {batch}, {name}",
                 mine[name],

@@ -14,6 +14,7 @@ import torch
 
 import torchneupy
 from benchmarks.measure import Options
+from benchmarks.rivals.allocation import keep_what_is_freed
 from benchmarks.rivals.apart import KERAS, NEUPY, Process, start
 
 __all__ = ["described", "settings"]
@@ -55,7 +56,8 @@ def described(options: Options) -> str:
 
 @contextmanager
 def settings(options: Options) -> Iterator[None]:
-    """Threads and seed of a run; those from before come back."""
+    """Threads and seed of a run; those from before come back. Freed memory stays with the process."""
+    keep_what_is_freed()
     threads = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     try:

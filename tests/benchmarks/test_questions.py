@@ -17,6 +17,7 @@ from benchmarks import resnet
 from benchmarks.measure import Absent, Elsewhere, Options, Question
 from benchmarks.memory import peak, train
 from benchmarks.rivals import apart
+from benchmarks.rivals.apart import Process
 from benchmarks.training import FORWARD, step, whole_step
 from torchneupy.architectures import resnet50
 from torchneupy.layers import BatchNorm, Input, Linear, Relu, join
@@ -42,13 +43,38 @@ SMALLER: dict[str, Any] = {
 }
 
 
+#: Kind of a network in the rivals' processes to the arguments that it takes there.
+ARGUMENTS = {
+    "building": {"n_layers", "width"},
+    "dense": {"n_layers", "width", "batch_size"},
+    "convolution": {"size", "n_blocks", "n_filters"},
+    "resnet50": {"size"},
+    "lstm": {"n_steps", "n_features", "n_units"},
+    "gru": {"n_steps", "n_features", "n_units"},
+    "embedding": {"n_steps", "n_rows", "width"},
+    "batchnorm": {"shape"},
+}
+
+
+class Refusing(Process):
+    """A rival's process that looks at what it is asked for, and does nothing."""
+
+    def __init__(self) -> None:
+        """Start none."""
+
+    def work(self, kind: str, task: str, x: Any, n_parameters: int | None, options: dict[str, Any]) -> Absent:
+        assert task in ("forward", "training step", "predict", "building")
+        assert ARGUMENTS[kind] - {"batch_size"} <= set(options) <= ARGUMENTS[kind]
+        return Absent("not asked")
+
+
 @pytest.fixture
 def small(monkeypatch):
     """Questions of small work, in which nothing is compiled and no other process is started."""
     for place, value in SMALLER.items():
         monkeypatch.setattr(f"benchmarks.{place}", value)
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
-    monkeypatch.setattr(apart, "start", lambda rival, options: Absent("not asked"))
+    monkeypatch.setattr(apart, "start", lambda rival, options: Refusing())
     torch.manual_seed(0)
 
 

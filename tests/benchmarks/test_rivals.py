@@ -199,3 +199,23 @@ def test_keras():
         work = keras_and_neupy("dense", task, QUICK, x, own, **sizes)[KERAS]
         assert isinstance(work, apart.WorkApart), work
         assert work.time(2) > 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
+def test_freed_memory_stays():
+    """What is allocated again takes no new pages from the system."""
+    script = """
+import resource
+from benchmarks.rivals.allocation import keep_what_is_freed
+
+assert keep_what_is_freed()
+faults = []
+for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [b"x" * 8_000_000 for _ in range(3)]
+    blocks.clear()
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+assert faults[-1] < 10 < 1000 < faults[0], faults
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=apart.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
