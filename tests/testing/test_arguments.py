@@ -35,8 +35,10 @@ NETWORK = Input(3, name="x") >> Relu(2)
         ({"inputs": True}, TypeError, "`inputs` should be a whole number.*got True"),
         ({"inputs": [1, 2]}, TypeError, r"`inputs` should be a whole number, or a tuple.*got \[1, 2\]"),
         ({"max_layers": 2.5}, TypeError, r"`min_layers and max_layers` should be.*2\.5"),
-        ({"ndim": 2.0}, ValueError, "`ndim` counts the dimensions.*got 2.0"),
-        ({"ndim": (2, 3)}, ValueError, r"`ndim` counts the dimensions.*got \(2, 3\)"),
+        ({"ndim": 2.0}, TypeError, "`ndim` should be a whole number, got 2.0"),
+        ({"ndim": (2, 3)}, TypeError, r"`ndim` should be a whole number, got \(2, 3\)"),
+        ({"ndim": 0}, ValueError, "`ndim` counts the dimensions.*got 0"),
+        ({"allow": "Relu"}, TypeError, "`allow` should be a list of classes of layers, got 'Relu'"),
         ({"allow": Relu}, TypeError, "`allow` should be a list of classes of layers, got <class"),
         ({"forbid": None}, TypeError, "`forbid` should be a list of classes of layers, got None"),
         ({"inputs": 2, "allow": [Relu]}, ValueError, "Several inputs need a class .* there are only Relu"),
@@ -80,6 +82,10 @@ def test_shapes(bounds: Any) -> None:
     [
         ((Relu(3),), {}, TypeError, r"inputs_for\(\) expects a network.*got Relu"),
         ((NETWORK,), {"batch": -1}, ValueError, "at least 0, got -1"),
+        ((NETWORK,), {"batch": 1.5}, TypeError, "`batch` should be a whole number, or a strategy for them, got 1.5"),
+        ((NETWORK,), {"batch": True}, TypeError, "`batch` should be a whole number.*got True"),
+        ((NETWORK,), {"elements": 3}, TypeError, "`elements` should be a strategy, .* got 3"),
+        ((NETWORK,), {"elements": {"x": 3}}, TypeError, "`elements` should be a strategy, .* got {'x': 3}"),
         ((NETWORK,), {"elements": {"y": st.just(1)}}, ValueError, r"no input layer 'y' .* \['x'\]"),
     ],
 )
@@ -120,6 +126,21 @@ def test_what_is_registered(function: Any, message: str) -> None:
             hypothesis.find(networks(2, allow=[Own]), lambda network: True)
     finally:
         unregister_layer(Own)
+
+
+def test_what_is_registered_and_fails():
+    register_layer(Own, lambda sizes: st.just(sizes[7]))
+    try:
+        with pytest.raises(IndexError) as caught:
+            hypothesis.find(networks(2, allow=[Own]), lambda network: True)
+        assert "Raised by what is registered for Own, called with (1,)" in caught.value.__notes__
+    finally:
+        unregister_layer(Own)
+
+
+def test_whole_numbers_of_any_size():
+    numbers = hypothesis.find(tensors(2, torch.int64, largest=float("inf")), lambda x: bool((x > 1e18).all()))
+    assert (numbers > 1e18).all()
 
 
 def test_first_example_of_a_process_is_no_slower_than_others():

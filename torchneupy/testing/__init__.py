@@ -11,8 +11,8 @@ your own all that holds for those of the library. The extra ``testing`` installs
 ...     assert network(x).shape == network.get_output_shape(x.shape)
 >>> test_declared_shapes_come_out()
 
-While this module is imported, hypothesis seeds torch's generator for the CPU before each example, as it does with those
-of ``random`` and ``numpy``.
+Once this module is imported, hypothesis seeds torch's generators, for the CPU and for CUDA, before each example, as it
+does with those of ``random`` and ``numpy``.
 """
 
 from __future__ import annotations

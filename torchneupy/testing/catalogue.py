@@ -405,6 +405,15 @@ def layers_of(layer_class: type[BaseLayer], strategy: Any) -> Strategies:
     return strategy.map(check)
 
 
+def strategy_of(cls: type[BaseLayer], entry: Entry, sizes: tuple[Sizes, ...]) -> Any:
+    """What is registered for a class gives for these sizes; its errors say what was called."""
+    try:
+        return entry.strategy(*sizes)
+    except Exception as error:
+        error.add_note(f"Raised by what is registered for {cls.__name__}, called with {', '.join(map(str, sizes))}")
+        raise
+
+
 class Palette:
     """Some classes of the catalogue, and what is drawn for each, kept for sizes that occur again.
 
@@ -423,7 +432,7 @@ class Palette:
     def __init__(self, allow: Collection[type[BaseLayer]] | None, forbid: Collection[type[BaseLayer]]) -> None:
         given: dict[str, Any] = {"allow": () if allow is None else allow, "forbid": forbid}
         for name, classes in given.items():
-            if isinstance(classes, type) or not isinstance(classes, Collection):
+            if isinstance(classes, (type, str)) or not isinstance(classes, Collection):
                 raise TypeError(f"`{name}` should be a list of classes of layers, got {classes!r}")
         for cls in (*(allow or ()), *forbid):
             if cls not in CATALOGUE:
@@ -464,7 +473,7 @@ class Palette:
         entries = self.entries
         if sizes not in self._found:
             drawn = {
-                cls: layers_of(cls, entry.strategy(*sizes))
+                cls: layers_of(cls, strategy_of(cls, entry, sizes))
                 for cls, entry in entries.items()
                 if entry.n_inputs[0] <= len(sizes) <= entry.n_inputs[1]
             }

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from torchneupy.core.shape import TensorShape
 from torchneupy.layers import BaseLayer, GatedAverage, Input, LayerGraph, Linear, Relu, Sigmoid, Softmax
 from torchneupy.testing.catalogue import Palette, Sizes
+from torchneupy.testing.inputs import reads_indices
 
 __all__ = ["Growth"]
 
@@ -41,12 +42,6 @@ class Node:
     sizes: Sizes
     sources: tuple[Node, ...] = ()
     holds_indices: bool = False
-
-
-def takes_indices(layer_class: type[BaseLayer], place: int) -> bool:
-    """Whether the layers of a class read the input of a place as whole numbers."""
-    wanted = layer_class.takes_indices
-    return wanted is True or (isinstance(wanted, tuple) and place in wanted)
 
 
 class Growth:
@@ -83,7 +78,7 @@ class Growth:
     def suitable(self, *sources: Node) -> list[type[BaseLayer]]:
         """Classes of layers that can stand behind these nodes."""
         found = self.palette.suitable(*(source.sizes for source in sources))
-        return [cls for cls in found if not any(takes_indices(cls, place) for place in range(len(sources)))]
+        return [cls for cls in found if not any(reads_indices(cls, place) for place in range(len(sources)))]
 
     def add(self, layer: BaseLayer, *sources: Node) -> Node:
         shapes = [TensorShape((None, *source.sizes)) for source in sources]
@@ -137,7 +132,7 @@ class Growth:
 
     def begin_with_lengths(self, sizes: Sizes) -> bool:
         """An input of sequences, one of their lengths, and a layer that reads both, if there is a class for it."""
-        readers = [cls for cls in self.palette.suitable(sizes, ()) if takes_indices(cls, 1)]
+        readers = [cls for cls in self.palette.suitable(sizes, ()) if reads_indices(cls, 1)]
         if not readers or not self.draw(st.booleans()):
             return False
         self.grow(readers, self.begin(sizes), self.begin((), holds_indices=True))
@@ -184,7 +179,7 @@ class Growth:
     def tables(self) -> list[type[BaseLayer]]:
         """Classes of layers that can look up the values of an input, if there is nothing else yet."""
         found = self.palette.suitable(self.tip.sizes) if len(self.nodes) == 1 else {}
-        return [cls for cls in found if takes_indices(cls, 0)]
+        return [cls for cls in found if reads_indices(cls, 0)]
 
     def look_up(self) -> Node:
         """The values of the input are whole numbers from here on, which a layer looks up in a table."""

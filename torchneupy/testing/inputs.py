@@ -14,7 +14,7 @@ from torchneupy.layers import Concatenate, Identity, LayerGraph, Reshape, Transp
 from torchneupy.testing.arguments import warm_up
 from torchneupy.testing.tensors import tensors
 
-__all__ = ["ElementsOf", "fail_unless_network", "inputs_for", "largest_index"]
+__all__ = ["ElementsOf", "fail_unless_network", "inputs_for", "largest_index", "reads_indices"]
 
 #: For all inputs, or for input layers, themselves or by name, each.
 ElementsOf: TypeAlias = st.SearchStrategy[Any] | Mapping[Any, st.SearchStrategy[Any]] | None
@@ -49,7 +49,7 @@ def readers_of(network: LayerGraph, layer: Any) -> Iterator[tuple[Any, int]]:
 
 
 def reads_indices(reader: Any, place: int) -> bool:
-    """Whether a layer reads its input of a place as whole numbers."""
+    """Whether a layer, or those of a class, reads its input of a place as whole numbers."""
     wanted = getattr(reader, "takes_indices", False)
     return wanted is True or (isinstance(wanted, tuple) and place in wanted)
 
@@ -126,8 +126,11 @@ def fail_unless_network(value: Any, caller: str) -> None:
         raise TypeError(f"{caller} expects a network, such as `Input(3) >> Relu(2)`, got {type(value).__name__}")
 
 
-def fail_unless_named(network: LayerGraph, elements: ElementsOf) -> None:
-    """Raise ValueError if elements are given for what is no input layer."""
+def fail_unless_elements(network: LayerGraph, elements: ElementsOf) -> None:
+    """Raise an error if elements are no strategies, or given for what is no input layer."""
+    given: list[Any] = list(elements.values()) if isinstance(elements, Mapping) else [elements]
+    if not all(isinstance(one, st.SearchStrategy) for one in given if elements is not None):
+        raise TypeError(f"`elements` should be a strategy, or input layers to strategies, got {elements!r}")
     names = {layer.name for layer in network.input_layers}
     for key in elements if isinstance(elements, Mapping) else ():
         if key not in names and not any(key is layer for layer in network.input_layers):
@@ -169,7 +172,7 @@ def inputs_for(
     Raises
     ------
     TypeError
-        If it is no network.
+        If it is no network, the batch no whole number, or the elements no strategies.
     ValueError
         If not even the number of dimensions of an input is known, the batch is negative, or there is no such input
         layer.
@@ -187,7 +190,9 @@ def inputs_for(
     """
     warm_up()
     fail_unless_network(network, "inputs_for()")
-    fail_unless_named(network, elements)
+    fail_unless_elements(network, elements)
+    if batch is not None and type(batch) is not int and not isinstance(batch, st.SearchStrategy):
+        raise TypeError(f"`batch` should be a whole number, or a strategy for them, got {batch!r}")
     if isinstance(batch, int) and batch < 0:
         raise ValueError(f"The number of samples has to be at least 0, got {batch}")
     for layer, shape in zip(network.input_layers, network.input_shapes, strict=True):

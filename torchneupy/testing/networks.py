@@ -125,7 +125,9 @@ def networks(
             f"A network with {n_inputs[1]} input(s) and {n_outputs[1]} output(s) has at least {needed} layers, but "
             f"max_layers is {max_layers}"
         )
-    if ndim is not None and (type(ndim) is not int or not 1 <= ndim <= 33):
+    if ndim is not None and type(ndim) is not int:
+        raise TypeError(f"`ndim` should be a whole number, got {ndim!r}")
+    if ndim is not None and not 1 <= ndim <= 33:
         raise ValueError(f"`ndim` counts the dimensions of an input with the batch, from 1 on, got {ndim!r}")
     ndims = [ndim] if ndim is not None else useful_ndims(palette)
     if n_inputs[1] > 1 and not palette.merges:

@@ -36,7 +36,7 @@ def moderate(dtype: torch.dtype, largest: float) -> st.SearchStrategy[Any]:
         return numpy_strategies.from_dtype(drawn)
     if not (dtype.is_floating_point or dtype.is_complex):
         limits = torch.iinfo(dtype)
-        least, most = max(-int(largest), limits.min), min(int(largest), limits.max)
+        least, most = int(max(-largest, limits.min)), int(min(largest, limits.max))
         return numpy_strategies.from_dtype(drawn, min_value=least, max_value=most)
     largest = min(largest, torch.finfo(dtype).max)
     # Steps of an eighth are exact in every type.
