@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import InvalidArgument
 from torch import nn
 
-from torchneupy.layers import Convolution, Elementwise, GatedAverage, Identity, Input, Relu
+from torchneupy.layers import LSTM, Convolution, Elementwise, GatedAverage, Identity, Input, Relu
 from torchneupy.testing import (
     assert_equivalent,
     inputs_for,
@@ -41,7 +41,18 @@ NETWORK = Input(3, name="x") >> Relu(2)
         ({"allow": "Relu"}, TypeError, "`allow` should be a list of classes of layers, got 'Relu'"),
         ({"allow": Relu}, TypeError, "`allow` should be a list of classes of layers, got <class"),
         ({"forbid": None}, TypeError, "`forbid` should be a list of classes of layers, got None"),
-        ({"inputs": 2, "allow": [Relu]}, ValueError, "Several inputs need a class .* there are only Relu"),
+        ({"inputs": 2, "allow": [Relu]}, ValueError, "2 inputs of .* need a class .* there are only Relu"),
+        (
+            {"inputs": 2, "allow": [Convolution, LSTM], "ndim": 2},
+            ValueError,
+            r"2 inputs of \[2\] dimensions need a class",
+        ),
+        ({"inputs": 3, "allow": [LSTM]}, ValueError, "3 inputs of .* need a class .* there are only LSTM"),
+        (
+            {"outputs": 2, "allow": [Elementwise]},
+            ValueError,
+            r"No layer can take .* with 2 output\(s\): there are only",
+        ),
         ({"min_layers": 3, "allow": [Elementwise]}, ValueError, "No layer can take .* there are only Elementwise"),
         ({"min_layers": 3, "allow": [Convolution], "ndim": 2}, ValueError, r"an input of \[2\] dimensions alone"),
     ],

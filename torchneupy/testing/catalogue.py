@@ -449,11 +449,6 @@ class Palette:
         return ", ".join(cls.__name__ for cls in self.entries)
 
     @property
-    def merges(self) -> bool:
-        """Whether there is a class whose layers take several inputs."""
-        return any(entry.n_inputs[1] > 1 for entry in self.entries.values())
-
-    @property
     def takes_one(self) -> bool:
         """Whether there is a class whose layers take one input."""
         return any(entry.n_inputs[0] == 1 for entry in self.entries.values())

@@ -14,12 +14,17 @@ from torchneupy.testing.arguments import warm_up
 from torchneupy.testing.catalogue import Palette, Sizes
 from torchneupy.testing.shapes import known_sizes
 
-__all__ = ["draw_suitable", "layers", "sample_sizes", "sizes_of_inputs"]
+__all__ = ["LARGEST_INPUT_SIDE", "draw_suitable", "layers", "sample_sizes", "sizes_of_inputs"]
+
+#: The largest size that is drawn for inputs.
+LARGEST_INPUT_SIDE = 4
 
 
 def sample_sizes(min_ndim: int = 1, max_ndim: int = 4) -> st.SearchStrategy[Sizes]:
     """Sizes of a sample, for shapes of such numbers of dimensions with the batch."""
-    return numpy_strategies.array_shapes(min_dims=min_ndim - 1, max_dims=max_ndim - 1, min_side=1, max_side=4)
+    return numpy_strategies.array_shapes(
+        min_dims=min_ndim - 1, max_dims=max_ndim - 1, min_side=1, max_side=LARGEST_INPUT_SIDE
+    )
 
 
 def sizes_of_inputs(input_shape: ShapeLike | list[Any], purpose: str) -> list[Sizes]:

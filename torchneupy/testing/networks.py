@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import chain, islice, product
 
 from hypothesis import assume, note
 from hypothesis import strategies as st
@@ -11,7 +12,7 @@ from torchneupy.layers import BaseLayer, LayerGraph
 from torchneupy.testing.arguments import Range, read_range, warm_up
 from torchneupy.testing.catalogue import Palette, Sizes
 from torchneupy.testing.growth import Growth
-from torchneupy.testing.layers import sample_sizes
+from torchneupy.testing.layers import LARGEST_INPUT_SIDE, sample_sizes
 from torchneupy.testing.randomness import seeded
 
 __all__ = ["networks"]
@@ -130,12 +131,15 @@ def networks(
     if ndim is not None and not 1 <= ndim <= 33:
         raise ValueError(f"`ndim` counts the dimensions of an input with the batch, from 1 on, got {ndim!r}")
     ndims = [ndim] if ndim is not None else useful_ndims(palette)
-    if n_inputs[1] > 1 and not palette.merges:
-        raise ValueError(f"Several inputs need a class of layers that merges them, but there are only {palette}")
-    if least > needed and not any(palette.suitable(sizes) for sizes in tried_sizes(ndims)):
+    if n_inputs[1] > 1 and not any(can_merge(palette, sizes, n_inputs[1]) for sizes in tried_sizes(ndims)):
         raise ValueError(
-            f"No layer can take an input of {ndims} dimensions alone, so that there is no network of {least} layers: "
-            f"there are only {palette}"
+            f"{n_inputs[1]} inputs of {ndims} dimensions need a class of layers that merges them, but there are only "
+            f"{palette}"
+        )
+    if (least > needed or n_outputs[1] > 1) and not any(map(palette.suitable, tried_sizes(ndims))):
+        raise ValueError(
+            f"No layer can take an input of {ndims} dimensions alone, so that there is no network of {least} layers, "
+            f"or with {n_outputs[1]} output(s): there are only {palette}"
         )
     return grown(palette, (least, most), ndims, n_inputs, n_outputs)
 
@@ -146,6 +150,12 @@ def useful_ndims(palette: Palette) -> list[int]:
     return [ndim for ndim in usual if any(map(palette.suitable, tried_sizes([ndim])))] or usual
 
 
+def can_merge(palette: Palette, sizes: Sizes, n_inputs: int) -> bool:
+    """Whether there is a class of layers that takes so many inputs of these sizes, or sequences and their lengths."""
+    return bool(palette.suitable(*(sizes,) * n_inputs) or (n_inputs == 2 and palette.suitable(sizes, ())))
+
+
 def tried_sizes(ndims: list[int]) -> Iterator[Sizes]:
-    """A few sizes of samples of these numbers of dimensions."""
-    return ((size,) * (ndim - 1) for ndim in ndims for size in (1, 2, 4))
+    """Sizes of samples of these numbers of dimensions: all that are drawn, or the first of very many."""
+    sizes = (product(range(1, LARGEST_INPUT_SIDE + 1), repeat=ndim - 1) for ndim in ndims)
+    return chain.from_iterable(islice(each, 256) for each in sizes)
