@@ -102,7 +102,7 @@ def pieces(where: str, results: Sequence[Result]) -> dict[str, str]:
     return {
         "summary": table([result for result in results if (result.question, result.rival) in SUMMARY]),
         "missed": missed(results),
-        "table": f"One run with {where}:\n\n{table(results)}",
+        "table": f"{textwrap.fill(f'One run. {where}', 120)}\n\n{table(results)}",
     }
 
 
