@@ -132,7 +132,7 @@ def test_inputs_are_prepared():
         (5, TypeError, "should be a function, or a list of one or None for each input, got 5"),
         ([torch.exp, 5], TypeError, "should be a function, or a list"),
         ([torch.exp, None], ValueError, "as many functions as there are inputs, 1, got 2"),
-        (torch.sum, ValueError, r"a tensor of the shape that it gets, \(2, 3\), got tensor\(6.\)"),
+        (torch.sum, ValueError, r"a tensor of the shape that it gets, \(3, 4\), got tensor\("),
     ],
 )
 def test_what_cannot_prepare(prepare: Any, error: Any, message: str) -> None:

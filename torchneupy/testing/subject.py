@@ -164,7 +164,10 @@ class Subject:
                 found.append(torch.randint(largest + 1, shape, generator=generator))
                 continue
             numbers = torch.randn(shape, generator=generator)
-            found.append(numbers if prepare is None else prepare(numbers))
+            prepared: Any = numbers if prepare is None else prepare(numbers)
+            if not isinstance(prepared, torch.Tensor) or prepared.shape != shape:
+                raise ValueError(f"`prepare` should give a tensor of the shape that it gets, {shape}, got {prepared!r}")
+            found.append(prepared)
         return tuple(found)
 
     def run(
