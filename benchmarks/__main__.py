@@ -2,8 +2,9 @@
 
 Prints a table in Markdown: for each question and each rival the medians of both, and the quartiles of our ratios to the
 rival, of which less than 1 is faster. The project's goals are for one thread of a CPU: a full run of that kind ends
-with exit code 1 if one is missed for which goals.py has no reason. ``--record`` puts the results where README.rst shows
-them; ``--show`` puts those there again that were recorded, after a change of how they are shown.
+with exit code 1 if one is missed for which goals.py has no reason, or by more than a third. ``--record`` puts the
+results where README.rst shows them; ``--show`` puts those there again that were recorded, after a change of how they
+are shown.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import report
-from benchmarks.goals import REASONS
+from benchmarks.goals import LIMIT, REASONS
 from benchmarks.measure import Options, Result, ask
 from benchmarks.surroundings import described, settings
 
@@ -43,7 +44,7 @@ FILES = (
 
 EXIT_CODE = (
     "Goals are for full runs with one thread of a CPU. The exit code is 1 if one is missed for which "
-    "benchmarks/goals.py has no reason."
+    "benchmarks/goals.py has no reason, or by more than a third."
 )
 
 
@@ -55,7 +56,15 @@ def results_of(name: str, options: Options) -> Iterator[Result]:
             for result in ask(question, options):
                 yield result._replace(file=name, goal=result.goal if options.has_goals else None)
     except ImportError as error:
+        if "torchneupy[" not in str(error):  # which names an extra to install
+            raise
         yield Result(name, "all", absent=str(error).splitlines()[0], file=name)
+
+
+def is_excused(result: Result) -> bool:
+    """Whether there is a reason why a goal is missed, and by so much."""
+    has_reason = (result.question, result.rival) in REASONS
+    return has_reason and result.goal is not None and result.median <= LIMIT * result.goal
 
 
 def read(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -106,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         report.draw(results, arguments.picture)
     if arguments.record:
         report.record(where, results)
-    return 0 if all(result.is_met or (result.question, result.rival) in REASONS for result in results) else 1
+    return 0 if all(result.is_met or is_excused(result) for result in results) else 1
 
 
 if __name__ == "__main__":

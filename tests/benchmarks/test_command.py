@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import __main__ as command
 from benchmarks import report, surroundings
+from benchmarks.goals import REASONS
 from benchmarks.measure import Absent, Options, Question
 from tests.benchmarks.works import Fixed
 
@@ -27,7 +28,15 @@ class Unusable:
 
     @staticmethod
     def questions(options: Options) -> list[Question]:
-        raise ImportError("This needs h5py\nIt is not there")
+        raise ImportError("This needs h5py: pip install torchneupy[storage]\nIt is not there")
+
+
+class Broken:
+    """A file of a question that is at odds with the library."""
+
+    @staticmethod
+    def questions(options: Options) -> list[Question]:
+        raise ImportError("cannot import name 'Relu' from 'torchneupy.layers'")
 
 
 @pytest.fixture
@@ -65,7 +74,27 @@ def test_other_runs_have_no_goals(arguments, capsys, monkeypatch):
 def test_what_cannot_be_asked_is_named(capsys, monkeypatch):
     monkeypatch.setattr(importlib, "import_module", lambda name: Unusable)
     assert command.main(["--quick", "--only", "loading"]) == 0
-    assert "| loading | all | not measured | This needs h5py |" in capsys.readouterr().out
+    assert "| loading | all | not measured | This needs h5py: pip install" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_rivals_apart")
+def test_what_is_broken_is_no_rival_that_is_absent(monkeypatch):
+    monkeypatch.setattr(importlib, "import_module", lambda name: Broken)
+    with pytest.raises(ImportError, match="cannot import name"):
+        command.main(["--quick", "--only", "dense"])
+
+
+@pytest.mark.parametrize("ratio, code", [(0.9, 0), (1.3, 0), (1.4, 1)])
+@pytest.mark.usefixtures("no_rivals_apart")
+def test_a_reason_excuses_so_much(ratio, code, monkeypatch):
+    class Slow:
+        @staticmethod
+        def questions(options: Options) -> list[Question]:
+            return [Question("work", Fixed(10 * ratio), {"rival": Fixed(10)}, {"rival": 1.0})]
+
+    monkeypatch.setattr(importlib, "import_module", lambda name: Slow)
+    monkeypatch.setitem(REASONS, ("work", "rival"), "It is hard")
+    assert command.main(["--only", "dense"]) == code
 
 
 @pytest.mark.usefixtures("no_rivals_apart")

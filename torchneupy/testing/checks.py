@@ -13,8 +13,8 @@ from torchneupy.core.shape import TensorShape
 from torchneupy.layers import LayerGraph, ModuleLayer
 from torchneupy.testing.inputs import fail_unless_network
 from torchneupy.testing.parts import PARTS
+from torchneupy.testing.parts.table import are_equal, mode_of
 from torchneupy.testing.parts.table import described as shapes_of
-from torchneupy.testing.parts.table import mode_of
 from torchneupy.testing.randomness import seeded
 from torchneupy.testing.subject import Prepare, Subject, connect, declared_shapes
 
@@ -25,6 +25,11 @@ def fail_if_unknown(skip: Collection[str]) -> None:
     names: Any = skip
     if isinstance(names, str) or not isinstance(names, Collection) or any(name not in PARTS for name in names):
         raise ValueError(f"`skip` should hold names of parts, got {skip!r}. Parts: {', '.join(PARTS)}")
+
+
+def fail_unless_seed(seed: Any) -> None:
+    if type(seed) is not int:
+        raise TypeError(f"Expected a whole number as a seed, got {seed!r}")
 
 
 def fail_unless_prepares(prepare: Any, n_inputs: int) -> None:
@@ -43,7 +48,10 @@ def fail_unless_it_runs(subject: Subject, described: str) -> None:
         try:
             outputs = subject.run(training=training)
         except Exception as error:
-            raise AssertionError(f"{where}, fails: {describe(error)}") from error
+            hint = ""
+            if not all(x.is_floating_point() for x in subject.inputs):
+                hint = ". Whole numbers are fed to what looks like a table; `prepare=[...]` feeds other values"
+            raise AssertionError(f"{where}, fails: {describe(error)}{hint}") from error
         kinds = [type(output).__name__ for output in outputs]
         if not all(isinstance(output, torch.Tensor) for output in outputs):
             raise AssertionError(f"{where}, gives {', '.join(kinds)}. A layer gives a tensor, or several in a tuple")
@@ -55,11 +63,13 @@ def fail_unless_it_runs(subject: Subject, described: str) -> None:
             raise AssertionError(f"{where}, gives {len(outputs)} tensors, but declares {n_declared} shape(s). {remedy}")
     again, first = subject.again().state_dict(), subject.again().state_dict()
     for key, value in again.items():
-        if not torch.equal(value, first[key]) and not torch.isnan(value).any():
+        try:
+            are_equal([value], [first[key]], "")
+        except AssertionError as error:
             raise AssertionError(
                 f"{described} has other values of `{key}` each time that it is made with the same seed of torch, numpy "
                 f"and Python: let the factory give it some that stay the same"
-            )
+            ) from error
 
 
 def run_parts(subject: Subject, names: Collection[str], described: str) -> None:
@@ -103,7 +113,9 @@ def check_layer(
 ) -> None:
     """Check that a layer keeps the contract that every layer of the library keeps.
 
-    In a test of hypothesis's, turn its deadline off: a part may take seconds.
+    Parameters are moved by about a tenth of themselves, so that none are equal, and those that are 0 by about a tenth;
+    sizes that may be any are between 5 and 10, or larger where the layer does not run with these. In a test of
+    hypothesis's, turn its deadline off: a part may take seconds.
 
     All parts are asked, and those that are broken are told of together, each with what was found and how to mend it:
 
@@ -138,10 +150,11 @@ def check_layer(
     seed : int
         For initial values and inputs. Defaults to ``0``.
     prepare : callable, list of them, or None
-        Makes what is fed of numbers with a normal distribution: ``torch.exp`` for a layer that takes positive ones, or
-        ``lambda x: (x > 0).long()``; a list has one, or None, for each input. Where whole numbers come out, they are
-        fed as they are whatever the layer's type. Defaults to ``None``, by which the numbers are fed, or, to layers
-        that say ``takes_indices``, whole ones below their ``input_size``.
+        Makes what is fed of numbers with a normal distribution: ``torch.exp`` for a layer that takes positive ones,
+        or, for a mask, ``lambda x: x > 0``, as whole numbers and yes or no keep their type, and are asked for no
+        gradient. A list has one, or None, for each input. Without one of its own, an input gets whole numbers below the
+        ``input_size`` where its layer says ``takes_indices``, or is a module that begins with an ``nn.Embedding``.
+        Defaults to ``None``.
 
     Raises
     ------
@@ -151,8 +164,8 @@ def check_layer(
         If there is no part of a name in ``skip``, ``input_shape`` is no shape, nor a list of them, or ``prepare`` is
         for another number of inputs, or gives another shape.
     TypeError
-        If the factory gives no new module at each call, one with new variables, the seed is no whole number, or
-        ``prepare`` cannot be called.
+        If the factory gives no new module at each call, one with new variables, the seed is no whole number,
+        ``prepare`` cannot be called, or ``input_shape`` has what is no size.
 
     Examples
     --------
@@ -178,8 +191,7 @@ def check_layer(
     shapes = input_shape if isinstance(input_shape, list) else [input_shape]
     if not shapes or (isinstance(input_shape, tuple) and any(isinstance(size, tuple) for size in input_shape)):
         raise ValueError(f"Expected the shape of one sample, or a list of several inputs' shapes, got {input_shape!r}")
-    if type(seed) is not int:
-        raise TypeError(f"Expected a whole number as a seed, got {seed!r}")
+    fail_unless_seed(seed)
     fail_unless_prepares(prepare, len(shapes))
     layer = fail_unless_new(layer_factory)
     described = repr(layer)
@@ -254,6 +266,7 @@ def check_network(network: LayerGraph, *, skip: Collection[str] = (), seed: int 
     """
     fail_unless_network(network, "check_network()")
     fail_if_unknown(skip)
+    fail_unless_seed(seed)
     if not network.is_built:
         copy.deepcopy(network).create_variables()  # says which are missing
     for layer, shape in zip(network.input_layers, network.input_shapes, strict=True):

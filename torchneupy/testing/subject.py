@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from torchneupy.core.shape import Dimension, TensorShape
 from torchneupy.layers import Input, LayerGraph, join, parallel
@@ -31,6 +32,8 @@ __all__ = [
 
 #: What stands for sizes that may be any, twice, by axis; different from each other, so that none is taken for another.
 OPEN_SIZES = ((5, 6, 7), (9, 8, 10))
+#: By how much those are larger where a network cannot take them: the first that will do.
+LARGER = (0, 4, 16, 48, 144)
 
 
 #: Makes what is fed of normal numbers, for all inputs or each.
@@ -56,7 +59,7 @@ def copied_state(module: nn.Module) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def seeded_elsewhere(seed: int) -> Iterator[None]:
-    """Random numbers of Python and of numpy from a seed, as initial values may come from there as well."""
+    """Random numbers of Python and of numpy from a seed, as layers may draw from there as well."""
     legacy: Any = np.random.mtrand  # whose one generator is that of `np.random.randn`
     states = random.getstate(), legacy.get_state()
     random.seed(seed)
@@ -68,13 +71,27 @@ def seeded_elsewhere(seed: int) -> Iterator[None]:
         legacy.set_state(states[1])
 
 
+def with_own_memory(module: LayerGraph) -> LayerGraph:
+    """The network, whose parameters and buffers get memory of their own: what a user made them of stays as it is."""
+    for _, parameter in nn.Module.named_parameters(module):  # not the network's, which warns of missing variables
+        if not is_lazy(parameter):
+            parameter.data = parameter.data.clone()
+    # A buffer is the very tensor that was given, which others may have, too.
+    copies = {id(buffer): buffer.clone() for buffer in module.buffers() if not is_lazy(buffer)}
+    for part in module.modules():
+        for name, buffer in part.named_buffers(recurse=False, remove_duplicate=False):
+            part._buffers[name] = copies.get(id(buffer), buffer)
+    return module
+
+
 def perturb(module: nn.Module, seed: int) -> None:
-    """Move all that is trained a little, so that no two values are equal."""
+    """Move all that is trained by a tenth, so that no two values are equal; none changes its sign."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            if parameter.is_floating_point():
-                parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter), alpha=0.1)
+            if parameter.is_floating_point() and not is_lazy(parameter):
+                moves = torch.randn(parameter.shape, generator=generator).to(parameter) / 10
+                parameter.copy_(torch.where(parameter == 0, moves, parameter * (1 + moves)))
 
 
 class Subject:
@@ -111,7 +128,20 @@ class Subject:
         self.prepare = prepare
         self.network = self.again()
         self.shapes = [tuple(shape[1:]) for shape in self.network.input_shapes]
+        self.larger = 0
+        if any(None in shape for shape in self.shapes):
+            self.larger = next(filter(self.can_run, LARGER), 0)
         self.inputs = self.draw(batch=3)
+
+    def can_run(self, larger: int) -> bool:
+        """Whether the network takes inputs whose open sizes are larger by a number."""
+        self.larger = larger
+        try:
+            for trial in self.trials:
+                self.run(self.again(), self.draw(2, trial))
+        except Exception:  # noqa: BLE001  # whatever it is, the first size will show it
+            return False
+        return True
 
     def new(self) -> Subject:
         """The same subject before anything was done with it."""
@@ -119,7 +149,7 @@ class Subject:
 
     def fresh(self, seed: int) -> LayerGraph:
         with seeded(seed), seeded_elsewhere(seed):
-            return self.make()
+            return with_own_memory(self.make())
 
     def again(self) -> LayerGraph:
         """The same network anew, with the same values."""
@@ -131,7 +161,7 @@ class Subject:
         """A new layer behind inputs of other shapes; only where a layer is checked."""
         assert self.make_layer is not None
         with seeded(self.seed), seeded_elsewhere(self.seed):
-            return connect(self.make_layer(), shapes)
+            return with_own_memory(connect(self.make_layer(), shapes))
 
     @property
     def checked(self) -> Any:
@@ -142,7 +172,7 @@ class Subject:
         """The sizes of a sample for each input; those that may be any differ from one trial to the other."""
         stand_ins = OPEN_SIZES[trial]
         return [
-            tuple(stand_ins[axis % 3] if size is None else size for axis, size in enumerate(shape))
+            tuple(stand_ins[axis % 3] + self.larger if size is None else size for axis, size in enumerate(shape))
             for shape in self.shapes
         ]
 
@@ -155,14 +185,16 @@ class Subject:
         """Inputs: numbers with a normal distribution, prepared, or whole ones where a layer takes indices."""
         generator = torch.Generator().manual_seed(self.seed + batch)
         sizes = dict(zip(self.network.input_layers, self.sizes(trial), strict=True))
-        each = [self.prepare] * len(sizes) if self.prepare is None or callable(self.prepare) else self.prepare
+        for_all = None if isinstance(self.prepare, Sequence) else self.prepare
+        each = self.prepare if isinstance(self.prepare, Sequence) else [None] * len(sizes)
         found = []
-        for layer, prepare in zip(sizes, each, strict=True):
+        for layer, own in zip(sizes, each, strict=True):
             shape = (batch, *sizes[layer])
-            largest = largest_index(self.network, layer, sizes) if prepare is None else None
+            largest = largest_index(self.network, layer, sizes) if own is None else None
             if largest is not None:
                 found.append(torch.randint(largest + 1, shape, generator=generator))
                 continue
+            prepare = own or for_all
             numbers = torch.randn(shape, generator=generator)
             prepared: Any = numbers if prepare is None else prepare(numbers)
             if not isinstance(prepared, torch.Tensor) or prepared.shape != shape:
@@ -182,7 +214,7 @@ def call(
     function: Callable[..., Any], inputs: Sequence[torch.Tensor], seed: int = 0, **options: Any
 ) -> tuple[Any, ...]:
     """Outputs of a function, with random numbers from a seed."""
-    with seeded(seed):
+    with seeded(seed), seeded_elsewhere(seed):
         return as_tuple(function(*inputs, **options))
 
 

@@ -24,18 +24,22 @@ STRATEGIES: dict[type, Callable[[], st.SearchStrategy[Any]]] = {
 }
 
 
+def is_known(thing: Any) -> bool:
+    """Whether it is one of these classes, or a registered one of layers with one input."""
+    return thing in STRATEGIES or (thing in CATALOGUE and CATALOGUE[thing].n_inputs[0] == 1)
+
+
 def known(thing: Any) -> st.SearchStrategy[Any]:
     return STRATEGIES[thing]() if thing in STRATEGIES else layers(allow=[thing])
 
 
 def strategy_of(thing: Any) -> st.SearchStrategy[Any] | None:
     """The strategy for a class: one of these, or a registered one of layers with one input; None for anything else."""
-    is_known = thing in STRATEGIES or (thing in CATALOGUE and CATALOGUE[thing].n_inputs[0] == 1)
-    return known(thing) if is_known else None
+    return known(thing) if is_known(thing) else None
 
 
 def register_types() -> None:
     """Let hypothesis know the classes; for those who do not import this package, hypothesis_plugin.py does it."""
     for cls in (*STRATEGIES, *CATALOGUE):
-        if strategy_of(cls) is not None:
+        if is_known(cls):
             st.register_type_strategy(cls, known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,12 +11,16 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from torchneupy.layers import ModuleLayer
 from torchneupy.testing.parts.table import Parts, are_equal, ensure, go_back, mode_of
 from torchneupy.testing.subject import Subject, all_tensors, named_tensors
 
 __all__ = ["PARTS", "Devices"]
 
 PARTS = Parts()
+
+#: What torch says where it cannot compute something in a type.
+WITHOUT_KERNEL = re.compile(r"not implemented for '?BFloat16|Unsupported dtype BFloat16")
 
 
 @PARTS.add(
@@ -27,10 +32,15 @@ PARTS = Parts()
 def computes_in_other_types(subject: Subject) -> None:
     """After ``.to(dtype)`` everything is computed in that type; variables are made in torch's default type."""
     wanted = subject.run()
-    for dtype, tolerance in ((torch.float64, 1e-4), (torch.bfloat16, 0.1)):
+    for dtype, tolerance in ((torch.float64, 1e-4), (torch.bfloat16, 0.03)):
         network = subject.again().to(dtype)
         fed = [x.to(dtype) if x.is_floating_point() else x for x in subject.inputs]
-        found = subject.run(network, fed)
+        try:
+            found = subject.run(network, fed)
+        except RuntimeError as error:
+            if dtype is torch.bfloat16 and WITHOUT_KERNEL.search(str(error)):
+                continue
+            raise
         converted = [output.to(single.dtype) for output, single in zip(found, wanted, strict=True)]
         are_equal(converted, wanted, f"After .to({dtype}) another output comes out", tolerance)
         for training, outputs in ((False, found), (True, subject.run(network, fed, training=True))):
@@ -38,40 +48,10 @@ def computes_in_other_types(subject: Subject) -> None:
                 text = f"After .to({dtype}), in {mode_of(training)}, {output.dtype} comes out"
                 ensure(not single.is_floating_point() or output.dtype is dtype, text)
         are_of_type(network, dtype, f"After .to({dtype})")
-    is_as_precise_as_its_type(subject)
-    if subject.make_layer is not None:
+    # A module may be given its values, whose type is then that of its maker's choice.
+    if subject.make_layer is not None and not isinstance(subject.checked, ModuleLayer):
         with default_dtype(torch.float64):
             are_of_type(subject.make(), torch.float64, "Made where float64 is torch's default type")
-
-
-def is_as_precise_as_its_type(subject: Subject) -> None:
-    """In float64, a change that float32 would round off makes the difference that a larger one leads one to expect."""
-    network = subject.again().double()
-    parameters = list(network.parameters())
-    generator = torch.Generator().manual_seed(subject.seed)
-    tensors = [x.double() for x in subject.inputs if x.is_floating_point()]
-    values = [parameter.detach().clone() for parameter in parameters]
-    changes = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in (*tensors, *values)]
-
-    def changed(step: float) -> Sequence[Any]:
-        moved = iter([x * (1 + step * each) for x, each in zip((*tensors, *values), changes, strict=True)])
-        fed = [next(moved) if x.is_floating_point() else x for x in subject.inputs]
-        with torch.no_grad():
-            for parameter in parameters:
-                parameter.copy_(next(moved))
-            return subject.run(network, fed)
-
-    large, small = 2.0**-12, 2.0**-30  # float32 has 24 bits
-    outputs = map(changed, (0, small, large / 2, large))
-    for start, near, half, far in zip(*outputs, strict=True):
-        if start.dtype is not torch.float64:
-            continue
-        expected = (far - start) * (small / large)
-        # Of steps and bends nothing can be expected, nor where nothing but rounding differs.
-        is_straight = (far - 2 * half + start).norm() < 0.1 * (far - start).norm()
-        if is_straight and expected.norm() > 1e-6 * small * start.norm():
-            follows = (near - start - expected).norm() < 0.5 * expected.norm()
-            ensure(follows, "After .to(torch.float64) the output does not follow changes that float32 rounds off")
 
 
 def are_of_type(network: Any, dtype: torch.dtype, when: str) -> None:
@@ -117,7 +97,6 @@ def run_on_meta(subject: Subject, network: Any, devices: Devices, when: str) -> 
     sequence of Tensor
         The outputs in evaluation mode.
     """
-    generator = torch.get_rng_state()
     for training in (True, False):
         fed = [torch.empty_like(x, device="meta", requires_grad=x.is_floating_point()) for x in subject.inputs]
         with devices:
@@ -125,7 +104,6 @@ def run_on_meta(subject: Subject, network: Any, devices: Devices, when: str) -> 
             go_back(outputs)
         ensure(all(output.is_meta for output in outputs), f"{when} the output is on another device")
     ensure(not devices.elsewhere, f"{when} tensors are made on {devices.elsewhere}")
-    ensure(torch.equal(torch.get_rng_state(), generator), f"{when} random numbers are drawn for the CPU")
     return outputs
 
 

@@ -74,16 +74,27 @@ def mode_of(training: bool) -> str:
 
 
 def are_equal(found: Sequence[Any], wanted: Sequence[Any], what: str, tolerance: float = 0) -> None:
-    """Raise AssertionError with a text that begins with ``what`` if tensors differ."""
+    """Raise AssertionError with a text that begins with ``what`` if tensors differ.
+
+    What is tolerated are ten times the tolerance of each value, and once the tolerance of the largest, or of 1.
+    """
     for one, other in zip(found, wanted, strict=True):
         assert_close(
             one.detach(),
             other.detach(),
             rtol=10 * tolerance,
-            atol=tolerance,
+            atol=tolerance * largest_of(other) if tolerance else 0,
             equal_nan=True,
             msg=lambda text: f"{what}. {text}",
         )
+
+
+def largest_of(tensor: torch.Tensor) -> float:
+    """The largest absolute value that is a finite number, or 1 if that is more."""
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return 1.0
+    values = tensor.detach().abs()
+    return max(1.0, float(values[values.isfinite()].amax())) if values.isfinite().any() else 1.0
 
 
 def have_equal_values(
