@@ -80,7 +80,8 @@ class Sparse(nn.Module):
         self.matrix: torch.Tensor
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sparse.mm(self.matrix, x.t()).t()
+        found: torch.Tensor = torch.sparse.mm(self.matrix, x.t())
+        return found.t()
 
 
 class Weighted:
