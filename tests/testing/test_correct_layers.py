@@ -124,7 +124,7 @@ def draw_by_numpy() -> float:
         (Gain, 4, {}),
         (Teacher, 4, {}),
         (Head, 4, {}),
-        (Masked, (4, 4), {"skip": [*SLOW, "samples"]}),
+        (Masked, (4, 4), {}),
         (lambda: Elementwise(Weighted(0.3)), [4, 4], {}),
         (Selected, [4, 4], {"prepare": [None, lambda x: x > 0]}),
         (Selected, [4, 4], {"prepare": [None, lambda x: (x > 0).long()]}),
