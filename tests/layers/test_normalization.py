@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Callable
 from functools import partial
-from itertools import combinations
+from itertools import combinations, permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -297,6 +297,31 @@ def test_batch_norm_copies_nothing(axes: Any, shape: tuple[int, ...], training: 
             output = network.train(training)(x)
             assert copies_of_activations(partial(network, x), size=x.numel()) == []
         assert output.stride() == x.stride()
+
+
+def in_order(values: torch.Tensor, order: tuple[int, ...], lone: int) -> torch.Tensor:
+    """The values with their axes in some order in memory, and a stride for those of one element, where any will do."""
+    strides, step = [lone] * values.ndim, 1
+    for axis in reversed(order):
+        if values.shape[axis] > 1:
+            strides[axis] = step
+            step *= values.shape[axis]
+    return torch.empty(values.numel()).to(values).as_strided(values.shape, strides).copy_(values)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("shape", [(2, 2, 1, 2), (2, 1, 2, 2), (1, 2, 2, 2), (2, 2, 2, 1), (1, 1, 2, 2)], ids=str)
+def test_gradients_whatever_the_strides_of_lone_elements(shape: tuple[int, ...], training: bool) -> None:
+    """Torch's kernel takes them for a sign of how the rest lies in memory, and gradients for what they are not."""
+    network = (Input(shape[1:]) >> BatchNorm()).double().train(training)
+    values, gradient = torch.randn(2, *shape, dtype=torch.float64)
+    wanted = None
+    for (order, lone), (other, another) in product(product(permutations(range(4)), (1, 5)), repeat=2):
+        x = in_order(values, order, lone).requires_grad_()
+        network(x).backward(in_order(gradient, other, another))
+        assert x.grad is not None
+        wanted = x.grad if wanted is None else wanted
+        assert_close(x.grad, wanted)
 
 
 def test_axes_that_are_kept_are_brought_together_by_a_copy() -> None:

@@ -5,7 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import torch
+
+from torchneupy.layers.tracing import is_recorded
+
 __all__ = ["Arrangement"]
+
+
+def with_plain_strides(values: Any) -> Any:
+    """The values, one behind the other in memory, if that could be told of axes of one element in several ways.
+
+    The strides of such axes mean nothing, but torch reads the order of the others from them. The gradient of its batch
+    normalisation on the CPU then takes a gradient that comes in another order for its own, and is wrong (torch 2.13 and
+    2.14): for a transposed image, say, whose width is 1.
+    """
+    if torch.compiler.is_compiling() or is_recorded() or 1 not in values.shape:
+        return values
+    step = 1
+    for size, stride in zip(reversed(values.shape), reversed(values.stride()), strict=True):
+        if stride != step:
+            return values.contiguous().flatten().view(values.shape)
+        step *= size
+    return values
 
 
 class Arrangement(NamedTuple):
@@ -44,6 +65,7 @@ class Arrangement(NamedTuple):
 
     def apply(self, values: Any) -> Any:
         """The values as the kernel wants them."""
+        values = with_plain_strides(values)
         if self.order is not None:
             values = values.permute(self.order)
         if self.n_kept == 0:
