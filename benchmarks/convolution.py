@@ -43,7 +43,7 @@ from torchneupy.layers import (
     repeat,
 )
 
-__all__ = ["TASKS", "Images", "images", "in_channels_last", "questions", "works"]
+__all__ = ["TASKS", "Images", "convolve_and_normalise", "images", "in_channels_last", "questions", "works"]
 
 N_BLOCKS = 4
 N_FILTERS = 32
@@ -130,6 +130,14 @@ def in_mode(network: nn.Module, training: bool, work: Any) -> Any:
     return in_its_mode
 
 
+def convolve_and_normalise(image: torch.Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> torch.Tensor:
+    """A convolution and batch normalisation in functional code."""
+    stride, padding = convolution.stride, convolution.padding
+    image = functional.conv2d(image, convolution.weight, convolution.bias, stride, padding)
+    mean, variance = norm.running_mean, norm.running_var
+    return functional.batch_norm(image, mean, variance, norm.weight, norm.bias, norm.training, 0.1, 1e-5)
+
+
 class ByHand(nn.Module):
     """The same in functional code, images in ``channels_last``."""
 
@@ -140,10 +148,7 @@ class ByHand(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         parts: list[Any] = list(self.parts)
         for convolution, norm in zip(parts[::3], parts[1::3], strict=True):
-            image = functional.conv2d(image, convolution.weight, convolution.bias, padding=1)
-            mean, variance = norm.running_mean, norm.running_var
-            image = functional.batch_norm(image, mean, variance, norm.weight, norm.bias, self.training, 0.1, 1e-5)
-            image = image.relu_()
+            image = convolve_and_normalise(image, convolution, norm).relu_()
         return image
 
 
@@ -166,10 +171,10 @@ def questions(options: Options) -> Iterator[Question]:
         }
         own = works(network, image)
         where = f"convolutions {size}x{size}, batch {batch}"
+        sizes = {"size": size, "n_blocks": N_BLOCKS, "n_filters": N_FILTERS}
         for name, goals in GOALS.items():
             apart: dict[str, Any] = {}
             if name in TASKS:
-                sizes = {"size": size, "n_blocks": N_BLOCKS, "n_filters": N_FILTERS}
                 apart = keras_and_neupy("convolution", TASKS[name], options, image, network, **sizes)
             yield Question(
                 f"{where}, {name}",
@@ -188,6 +193,7 @@ def questions(options: Options) -> Iterator[Question]:
             {
                 "torch.nn, eager, channels_last": works(rival, last)[STEP],
                 "torch.nn, as one graph, channels_last": whole_step(rival, last),
+                **keras_and_neupy("convolution", TASKS[STEP], options, image, network, **sizes),
             },
         )
         pairs: tuple[tuple[str, nn.Module, LayerGraph], ...] = (

@@ -73,7 +73,11 @@ def questions(options: Options) -> Iterator[Question]:
     yield Question(
         f"{where}, {WHOLE_STEP}",
         whole_step(own, indices),
-        {eager: step(rival, rival.parameters(), indices), f"{RIVAL}, as one graph": whole_step(rival, indices)},
+        {
+            eager: step(rival, rival.parameters(), indices),
+            f"{RIVAL}, as one graph": whole_step(rival, indices),
+            **keras_and_neupy("embedding", "training step", options, indices, own, **sizes),
+        },
     )
     for work, what in ((forward, FORWARD), (forward_and_backward, FORWARD_AND_BACKWARD)):
         yield Question(

@@ -1,8 +1,9 @@
 """What does loading a large file cost? ``python -m benchmarks --only loading``.
 
 A file of 553 MB, written as NeuPy writes it, with the layers of VGG16, is loaded into a network that is built already.
-The rivals for time are h5py, reading the same arrays into new ones and into arrays that are there, and torch's own
-files; memory, at the peak and beside the network, may be a fifth of the file. Needs the extra ``storage``.
+The rivals for time are h5py, reading the same arrays into new ones and into arrays that are there, torch's own files,
+Keras with a file of its own, and the real NeuPy with the same file; memory, at the peak and beside the network, may be
+a fifth of the file. Needs the extra ``storage``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.measure import Options, Question
+from benchmarks.rivals.apart import keras_and_neupy
 from torchneupy import storage
 from torchneupy.layers import Convolution, Input, LayerGraph, MaxPooling, Relu, Reshape, Softmax, join
 
@@ -91,8 +93,7 @@ def peak(path: Path) -> float:
 
 def questions(options: Options) -> Iterator[Question]:
     """Ask what the docstring of this module says."""
-    del options  # read into the computer's own memory, whatever runs the network later
-    network = vgg16()
+    network = vgg16()  # in the computer's own memory, whatever runs it later
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "vgg16.hdf5"
         storage.save(network, path)
@@ -108,6 +109,7 @@ def questions(options: Options) -> Iterator[Question]:
                 "h5py, into arrays that are there": lambda: read_by_h5py(path, arrays),
                 ".pt, torch.load and load_state_dict": lambda: network.load_state_dict(torch.load(archive)),
                 "the same with mmap": lambda: network.load_state_dict(torch.load(archive, mmap=True)),
+                **keras_and_neupy("vgg16", "loading", options, None, network, path=os.fspath(path)),
             },
             {"h5py, into new arrays": 1.0},
         )

@@ -1,7 +1,7 @@
 """What does ResNet-50 cost? ``python -m benchmarks --only resnet``.
 
-The rival is the same network in torch.nn, in its default layout and in ``channels_last``: as in NeuPy, the first
-convolution of a block has its stride.
+Rivals are the same network in torch.nn, in its default layout and in ``channels_last``, and in functional code: as in
+NeuPy, the first convolution of a block has its stride. Images of 64x64 are also computed by compiled networks.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from benchmarks.convolution import TASKS, images, in_channels_last, works
+from benchmarks.convolution import TASKS, Images, convolve_and_normalise, images, in_channels_last, works
 from benchmarks.measure import Options, Question
 from benchmarks.rivals.apart import KERAS, keras_and_neupy
-from benchmarks.training import FORWARD, compiled
+from benchmarks.training import STEP, WHOLE_STEP, compiled, whole_step
 from torchneupy.architectures import resnet50
 from torchneupy.layers import LayerGraph
 
@@ -80,6 +81,26 @@ def in_torch() -> nn.Sequential:
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_inputs, 1000), nn.Softmax(1))
 
 
+class ByHand(nn.Module):
+    """The same in functional code, images in ``channels_last``."""
+
+    def __init__(self, parts: nn.Sequential) -> None:
+        super().__init__()
+        self.parts = parts
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        parts: list[Any] = list(self.parts)
+        image = convolve_and_normalise(functional.pad(image, (2, 3, 2, 3)), *parts[1]).relu_()
+        image = functional.max_pool2d(functional.pad(image, (0, 1, 0, 1), value=-torch.inf), 3, 2)
+        for block in parts[5:-4]:
+            one, _, two, _, three = block.main
+            way = convolve_and_normalise(convolve_and_normalise(image, *one).relu_(), *two).relu_()
+            around = image if isinstance(block.short, nn.Identity) else convolve_and_normalise(image, *block.short)
+            image = convolve_and_normalise(way, *three).add_(around).relu_()
+        last = parts[-2]
+        return functional.linear(image.mean((2, 3)), last.weight, last.bias).softmax(1)
+
+
 @torch.no_grad()
 def give_values(own: LayerGraph, rival: nn.Sequential) -> None:
     """Copy our values into the rival, which has a block's way around it behind the way through it."""
@@ -99,28 +120,56 @@ def give_values(own: LayerGraph, rival: nn.Sequential) -> None:
 def questions(options: Options) -> Iterator[Question]:
     """Ask what the docstring of this module says."""
     for size, batch in IMAGES.items():
-        first, last, image = images(size, batch, options.device)
+        drawn = images(size, batch, options.device)
         own = resnet50((size, size, 3)).to(options.device)
-        rivals = in_torch().to(options.device), in_torch().to(options.device)
-        for rival in rivals:
-            give_values(own, rival)
-        in_channels_last(rivals[1])
-        untrained = copy.deepcopy((own, rivals[1]))  # training moves the statistics, each its own way
-        mine, default, theirs = works(own, image), works(rivals[0], first), works(rivals[1], last)
+        default, rival = in_torch().to(options.device), in_torch().to(options.device)
+        give_values(own, default)
+        give_values(own, in_channels_last(rival))
+        untrained = copy.deepcopy((own, rival))  # training moves the statistics, each its own way
+        by_hand = ByHand(copy.deepcopy(rival))
+        sides = works(own, drawn.own), works(default, drawn.first), works(rival, drawn.last), works(by_hand, drawn.last)
+        where = f"ResNet-50, {size}x{size}, batch {batch}"
         for name, task in TASKS.items():
-            # Keras's has biases besides.
-            apart = keras_and_neupy("resnet50", task, options, image, own, (KERAS,), size=size)
+            mine, *theirs = (side[name] for side in sides)
             yield Question(
-                f"ResNet-50, {size}x{size}, batch {batch}, {name}",
-                mine[name],
-                {"torch.nn, default layout": default[name], "torch.nn, channels_last": theirs[name], **apart},
+                f"{where}, {name}",
+                mine,
+                {
+                    **dict(
+                        zip(("torch.nn, default layout", "torch.nn, channels_last", "by hand"), theirs, strict=True)
+                    ),
+                    **apart(task, options, drawn.own, own),
+                },
                 {"torch.nn, channels_last": GOAL, KERAS: KERAS_GOAL},
             )
-        if size > min(IMAGES):
-            continue  # compiling takes its time, and tells nothing new
+        if size == min(IMAGES):  # compiling takes its time, and tells nothing new for others
+            yield from compiled_questions(where, options, drawn, *untrained)
+
+
+def compiled_questions(
+    where: str, options: Options, drawn: Images, own: LayerGraph, rival: nn.Sequential
+) -> Iterator[Question]:
+    """What a compiler makes of the networks, which are not changed, and of a whole training step."""
+    for name in TASKS:
+        mine, theirs = copy.deepcopy((own, rival))
         yield Question(
-            f"ResNet-50, {size}x{size}, batch {batch}, compiled, {FORWARD}",
-            works(untrained[0], image, compiled(untrained[0]))[FORWARD],
-            {"compiled, channels_last": works(untrained[1], last, compiled(untrained[1]))[FORWARD]},
+            f"{where}, compiled, {name}",
+            works(mine, drawn.own, compiled(mine))[name],
+            {"compiled, channels_last": works(theirs, drawn.last, compiled(theirs))[name]},
             {"compiled, channels_last": GOAL},
         )
+    mine, theirs = copy.deepcopy((own, rival))
+    yield Question(
+        f"{where}, {WHOLE_STEP}",
+        whole_step(mine, drawn.own),
+        {
+            "torch.nn, eager, channels_last": works(copy.deepcopy(rival), drawn.last)[STEP],
+            "torch.nn, as one graph, channels_last": whole_step(theirs, drawn.last),
+            **apart(TASKS[STEP], options, drawn.own, own),
+        },
+    )
+
+
+def apart(task: str, options: Options, image: torch.Tensor, own: LayerGraph) -> dict[str, Any]:
+    """Those in processes of their own, of which Keras's has biases besides."""
+    return {**keras_and_neupy("resnet50", task, options, image, own, (KERAS,), size=image.shape[1])}

@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
@@ -28,11 +28,21 @@ from torch import nn
 
 from benchmarks.measure import Absent, Options
 
-__all__ = ["KERAS", "NEUPY", "Process", "keras_and_neupy", "start"]
+__all__ = ["KERAS", "NEUPY", "TASKS", "Process", "keras_and_neupy", "start"]
 
 ROOT = Path(__file__).resolve().parents[2]
 KERAS = "Keras on torch"
 NEUPY = "NeuPy on TensorFlow"
+#: What they can be asked to do. A peak is a figure in KiB, where other work is timed.
+TASKS = (
+    "forward",
+    "training step",
+    "predict",
+    "building",
+    "loading",
+    "peak of a forward pass",
+    "peak of a training step",
+)
 
 
 class RivalError(RuntimeError):
@@ -146,6 +156,10 @@ class WorkApart:
     def time(self, repetitions: int) -> float:
         return float(self.process.ask(time=self.number, repetitions=repetitions)["time"])
 
+    def __call__(self) -> float:
+        """The figure that it gives, where it is not the time that is asked for."""
+        return float(self.process.ask(figure=self.number)["figure"])
+
 
 @cache
 def start(rival: str, options: Options) -> Process | Absent:
@@ -174,16 +188,18 @@ def keras_and_neupy(
     x: torch.Tensor | None = None,
     own: nn.Module | None = None,
     not_compared: Container[str] = (),
+    rivals: Sequence[str] = (KERAS, NEUPY),
     /,
     **sizes: Any,
 ) -> dict[str, WorkApart | Absent]:
-    """The work of both.
+    """The work of both, or of one.
 
     Parameters
     ----------
     kind : str
         Name of a network in the workers.
-    task : {"forward", "training step", "predict", "building"}
+    task : str
+        One of ``TASKS``.
     options : Options
     x : Tensor or None
         What goes in.
@@ -191,12 +207,14 @@ def keras_and_neupy(
         Our network; those of the rivals have to have as many parameters.
     not_compared : container of str
         Rivals of which that is not asked: they have others where we have none.
+    rivals : sequence of str
+        Who is asked.
     **sizes
         Arguments for the network.
     """
     n_parameters = None if own is None else sum(p.numel() for p in own.parameters())
     found: dict[str, WorkApart | Absent] = {}
-    for rival in (KERAS, NEUPY):
+    for rival in rivals:
         process = start(rival, options)
         if isinstance(process, Process):
             wanted = None if rival in not_compared else n_parameters

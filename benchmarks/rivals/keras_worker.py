@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from keras import layers
 
+from benchmarks.peak import peak
 from benchmarks.rivals.worker import Made, serve
 
 __all__ = ["make"]
@@ -53,6 +54,7 @@ NETWORKS: dict[str, Callable[..., Any]] = {
     "embedding": lambda n_steps, n_rows, width: keras.Sequential(
         [keras.Input((n_steps,), dtype="int64"), layers.Embedding(n_rows, width)]
     ),
+    "vgg16": lambda: keras.applications.VGG16(weights=None),
     "batchnorm": lambda shape: keras.Sequential([keras.Input(shape), layers.BatchNormalization()]),
 }
 
@@ -61,31 +63,46 @@ def building(n_layers: int, width: int) -> Made:
     return Made(lambda: dense(n_layers, width))
 
 
+def training(network: Any, x: torch.Tensor) -> Callable[[], Any]:
+    with torch.no_grad():
+        target = torch.zeros_like(network(x, training=False))
+    network.compile(optimizer=keras.optimizers.SGD(1e-6), loss="mse")
+    return lambda: network.train_on_batch(x, target)
+
+
+def work_of(network: Any, task: str, rows: np.ndarray[Any, Any], batch_size: int | None) -> Callable[[], Any]:
+    if task == "predict":
+        return lambda: network.predict(rows, batch_size=batch_size, verbose=0)
+    x = torch.as_tensor(rows, device=DEVICE)
+    if task == "forward":
+        return torch.no_grad()(lambda: network(x, training=False))
+    if task == "peak of a forward pass":
+        return lambda: peak(lambda: network(x, training=True), DEVICE, network.zero_grad)
+    train = training(network, x)
+    if task == "training step":
+        return train
+    train()  # the first step makes what stays
+    return lambda: peak(train, DEVICE, network.zero_grad)
+
+
+def loading(network: Any, path: str) -> Callable[[], Any]:
+    own_path = f"{path}.weights.h5"  # it reads no files but its own
+    network.save_weights(own_path)
+    return lambda: network.load_weights(own_path)
+
+
 def make(kind: str, task: str, options: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> Made:
     """Make work ready; see worker.py."""
     if kind == "building":
         return building(**options)
-    batch_size = options.pop("batch_size", None)
+    batch_size, path = options.pop("batch_size", None), options.pop("path", None)
     network = NETWORKS[kind](**options)
     devices = {variable.value.device.type for variable in network.variables}
     if devices != {DEVICE}:
         raise RuntimeError(f"expected variables on {DEVICE}, got {devices}")
     n_parameters = int(sum(keras.ops.size(variable) for variable in network.trainable_variables))
-    if task == "predict":
-        rows = arrays["x"]
-        return Made(lambda: network.predict(rows, batch_size=batch_size, verbose=0), n_parameters)
-    x = torch.as_tensor(arrays["x"], device=DEVICE)
-    if task == "forward":
-
-        def forward() -> Any:
-            with torch.no_grad():
-                return network(x, training=False)
-
-        return Made(forward, n_parameters)
-    with torch.no_grad():
-        target = torch.zeros_like(network(x, training=False))
-    network.compile(optimizer=keras.optimizers.SGD(1e-6), loss="mse")
-    return Made(lambda: network.train_on_batch(x, target), n_parameters)
+    work = loading(network, path) if task == "loading" else work_of(network, task, arrays["x"], batch_size)
+    return Made(work, n_parameters)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ if os.environ.get("NEUPY_SETUP"):
 import neupy
 import numpy as np
 import tensorflow as tf
-from neupy import algorithms, architectures, layers
+from neupy import algorithms, architectures, layers, storage
 from neupy.layers import join
 from neupy.utils import tf_utils
 
@@ -46,6 +46,7 @@ NETWORKS: "dict[str, Callable[..., Any]]" = {
     "lstm": recurrent(layers.LSTM),
     "gru": recurrent(layers.GRU),
     "embedding": lambda n_steps, n_rows, width: join(layers.Input(n_steps), layers.Embedding(n_rows, width)),
+    "vgg16": architectures.vgg16,
     "batchnorm": lambda shape: join(layers.Input(tuple(shape)), layers.BatchNorm()),
 }
 
@@ -67,17 +68,48 @@ def new_session() -> Any:
     return tf_utils.tensorflow_session.cache
 
 
+def peak(session: Any, work: "Callable[[], Any]") -> float:
+    """KiB that a session's run takes at its peak, by what TensorFlow records of each allocation."""
+    run, peaks = session.run, []
+
+    def traced(fetches: Any, feed_dict: Any = None) -> Any:
+        trace = tf.RunMetadata()
+        result = run(fetches, feed_dict, tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE), trace)
+        nodes = [node for device in trace.step_stats.dev_stats for node in device.node_stats]
+        records = [record for node in nodes for memory in node.memory for record in memory.allocation_records]
+        held = highest = 0
+        for _, size in sorted((record.alloc_micros, record.alloc_bytes) for record in records):
+            held += size  # less than 0 where memory is given back
+            highest = max(highest, held)
+        peaks.append(highest / 1024)
+        return result
+
+    session.run = traced
+    try:
+        work()
+    finally:
+        del session.run
+    return max(peaks)
+
+
 def make(kind: str, task: str, options: "dict[str, Any]", arrays: "dict[str, np.ndarray[Any, Any]]") -> Made:
     """Make work ready; see worker.py."""
     if kind == "building":
         return building(**options)
     session = new_session()
-    batch_size = options.pop("batch_size", None)
+    batch_size, path = options.pop("batch_size", None), options.pop("path", None)
     network = NETWORKS[kind](**options)
     outputs, placeholder = network.outputs, network.inputs
     n_parameters = sum(int(np.prod(v.shape.as_list())) for v in network.variables.values() if v.trainable)
-    x = arrays["x"]
     tf_utils.initialize_uninitialized_variables()
+    if task == "loading":
+
+        def load() -> None:
+            tf_utils.tensorflow_session.cache = session
+            storage.load_hdf5(network, path)
+
+        return Made(load, n_parameters)
+    x = arrays["x"]
     if task == "predict":
 
         def predict() -> Any:
@@ -91,7 +123,11 @@ def make(kind: str, task: str, options: "dict[str, Any]", arrays: "dict[str, np.
     optimizer = algorithms.GradientDescent(
         network, loss="mse", step=1e-6, batch_size=None, shuffle_data=False, verbose=False
     )
-    return Made(lambda: optimizer.one_training_update(x, target), n_parameters)
+
+    def train() -> Any:
+        return optimizer.one_training_update(x, target)
+
+    return Made((lambda: peak(session, train)) if task == "peak of a training step" else train, n_parameters)
 
 
 if __name__ == "__main__":

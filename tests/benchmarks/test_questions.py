@@ -15,7 +15,8 @@ from torch import nn
 from benchmarks import __main__ as command
 from benchmarks import resnet
 from benchmarks.measure import Absent, Elsewhere, Options, Question
-from benchmarks.memory import peak, train
+from benchmarks.memory import train
+from benchmarks.peak import peak
 from benchmarks.rivals import apart
 from benchmarks.rivals.apart import Process
 from benchmarks.training import FORWARD, step, whole_step
@@ -53,6 +54,7 @@ ARGUMENTS = {
     "gru": {"n_steps", "n_features", "n_units"},
     "embedding": {"n_steps", "n_rows", "width"},
     "batchnorm": {"shape"},
+    "vgg16": {"path"},
 }
 
 
@@ -63,7 +65,7 @@ class Refusing(Process):
         """Start none."""
 
     def work(self, kind: str, task: str, x: Any, n_parameters: int | None, options: dict[str, Any]) -> Absent:
-        assert task in ("forward", "training step", "predict", "building")
+        assert task in apart.TASKS
         assert ARGUMENTS[kind] - {"batch_size"} <= set(options) <= ARGUMENTS[kind]
         return Absent("not asked")
 
