@@ -15,7 +15,7 @@ from tests.benchmarks.works import QUICK, Fixed
 
 def test_ratios_are_taken_within_a_turn():
     """The machine is three times as slow in every other turn; nobody's ratio changes."""
-    own, rival = Fixed(10, 30), Fixed(20, 60)
+    own, rival = Fixed(10, 10, 30, 30), Fixed(20, 20, 60, 60)  # called to warm up, and then to be timed
     (result,) = ask(Question("work", own, {"rival": rival}, {"rival": 0.6}), QUICK)
     assert (result.lower, result.median, result.upper) == (0.5, 0.5, 0.5)
     assert result.own in (10, 30) and result.other in (20, 60)
@@ -38,6 +38,24 @@ def test_each_comes_first_in_turn():
     ask(Question("work", Named("own"), {"a": Named("a"), "b": Named("b")}), QUICK)
     turns = [order[place : place + 3] for place in range(9, len(order), 3)]  # behind three calls each to warm up
     assert turns == [["b", "a", "own"], ["own", "a", "b"]] * 2 + [["b", "a", "own"]]
+
+
+def test_nobody_pays_for_who_came_before():
+    """The first call after that of another is slow, and does not count."""
+    last: list[Elsewhere] = []
+
+    class Hindered(Elsewhere):
+        def __init__(self, figure: float) -> None:
+            self.figure = figure
+
+        def time(self, repetitions: int) -> float:
+            extra = 0 if last and last[-1] is self else 100
+            last.append(self)
+            return self.figure + extra / repetitions
+
+    own, rival = Hindered(10), Hindered(20)
+    (result,) = ask(Question("work", own, {"rival": rival}), QUICK)
+    assert (result.own, result.other) == (10, 20)
 
 
 def test_work_is_repeated_until_it_can_be_timed():

@@ -299,6 +299,35 @@ def test_batch_norm_copies_nothing(axes: Any, shape: tuple[int, ...], training: 
         assert output.stride() == x.stride()
 
 
+@pytest.mark.parametrize(
+    "axes, shape",
+    [
+        (None, (2, 128, 128, 3)),
+        (None, (30_000, 2, 1)),
+        (None, (64, 2, 3, 70, 4)),
+        (None, (1, 1, 20_000, 4)),
+        (None, (128, 16, 32)),
+        (None, (70_000, 4)),
+        ((0, 1), (8, 64, 32, 4)),
+        ((0, 1, 2), (64, 64, 16)),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_values_in_few_channels(axes: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Those that are not trained go another way where that is faster."""
+    layer = BatchNorm(axes=axes)
+    network = Input(shape[1:]) >> layer
+    for number, tensor in enumerate((layer.gamma, layer.beta, layer.running_mean, layer.running_inv_std)):
+        tensor.data.copy_(normal(*tensor.shape, seed=number).abs())
+    network.eval().to(dtype)
+    x = normal(*shape).to(dtype)
+    with torch.no_grad():
+        output = network(x)
+    twin = copy.deepcopy(network).double()
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    assert_close(output.double(), twin(x.double()).detach(), rtol=tolerance, atol=tolerance)
+
+
 def in_order(values: torch.Tensor, order: tuple[int, ...], lone: int) -> torch.Tensor:
     """The values with their axes in some order in memory, and a stride for those of one element, where any will do."""
     strides, step = [lone] * values.ndim, 1

@@ -28,6 +28,24 @@ __all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
 #: Types in which the output may be computed as a scale and an offset without losing digits that matter.
 PRECISE = (torch.float32, torch.float64)
 
+#: So many channels are too few for a fast loop over them, where there are so many values.
+FEW_CHANNELS, MANY_VALUES = 16, 2**16
+
+
+def over_rows(channels: Any, images: Any) -> Any:
+    """What is multiplied with or added to the channels, repeated for a row of the images if the channels are few.
+
+    Where a value is broadcast, torch's inner loop on the CPU is as long as what is not: a row is long, 3 channels are
+    not, and take four times as long.
+    """
+    n_channels = channels.shape[-1]
+    if images.ndim < 3 or n_channels > FEW_CHANNELS or channels.numel() > n_channels:
+        return channels
+    width = images.shape[-2]
+    if 8 * width * n_channels > images.numel():
+        return channels
+    return channels.expand(*channels.shape[:-2], width, n_channels).contiguous()
+
 
 class BatchNorm(Identity):
     r"""Batch normalisation: mean 0 and variance 1 over the batch, then a scale and an offset that are learned.
@@ -230,7 +248,10 @@ class BatchNorm(Identity):
         scale = self.gamma * inverse
         # Half the kernel's time where the channels come last, but more for a gradient; and a small type loses digits.
         if not keeps_them and input.dtype == scale.dtype in PRECISE and input.is_contiguous():
-            return torch.addcmul(self.beta - mean * scale, input, scale)
+            offset = self.beta - mean * scale
+            if input.numel() >= MANY_VALUES and input.is_cpu and not torch.compiler.is_compiling():
+                offset, scale = over_rows(offset, input), over_rows(scale, input)
+            return torch.addcmul(offset, input, scale)
         arrangement, variance = self._arrangement, torch.ones_like(mean)
         # FSDP2 in mixed precision gives parameters another type than buffers have; the kernel wants one.
         offset = self.beta.flatten().to(scale.dtype)
