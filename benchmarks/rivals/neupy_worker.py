@@ -78,8 +78,9 @@ def peak(session: Any, work: "Callable[[], Any]") -> float:
         nodes = [node for device in trace.step_stats.dev_stats for node in device.node_stats]
         records = [record for node in nodes for memory in node.memory for record in memory.allocation_records]
         held = highest = 0
+        # Less than 0 bytes where memory is given back, which comes first within a microsecond.
         for _, size in sorted((record.alloc_micros, record.alloc_bytes) for record in records):
-            held += size  # less than 0 where memory is given back
+            held += size
             highest = max(highest, held)
         peaks.append(highest / 1024)
         return result

@@ -31,6 +31,8 @@ def make(kind, task, options, arrays):
     if kind == "tired":
         rest = iter([1])
         return Made(lambda: next(rest))
+    if kind == "figure":
+        return Made(lambda: 7.5)
     if kind == "slow":
         return Made(lambda: time.sleep(0.002))
     return Made(lambda: arrays["x"] * options["factor"], n_parameters=3)
@@ -58,6 +60,11 @@ def test_work_in_another_process(process):
 def test_time_in_another_process_is_that_of_one_repetition(process):
     work = process.work("slow", "forward", None, None, {})
     assert 2_000 < work.time(10) < 10_000
+
+
+def test_a_figure_from_another_process(process):
+    work = process.work("figure", "peak of a training step", None, None, {})
+    assert work() == 7.5
 
 
 def test_a_rival_that_cannot(process):
@@ -199,6 +206,13 @@ def test_keras():
         work = keras_and_neupy("dense", task, QUICK, x, own, **sizes)[KERAS]
         assert isinstance(work, apart.WorkApart), work
         assert work.time(2) > 0
+    x = torch.randn(512, dense.WIDTH)
+    activations = dense.N_LAYERS * x.numel() * 4 / 1024
+    for task in ("peak of a forward pass", "peak of a training step"):
+        sizes = {"n_layers": dense.N_LAYERS, "width": dense.WIDTH}
+        work = keras_and_neupy("dense", task, QUICK, x, own, (), (KERAS,), **sizes)[KERAS]
+        assert isinstance(work, apart.WorkApart), work
+        assert activations <= work() < 2 * activations
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
