@@ -111,7 +111,6 @@ SUMMARY: tuple[tuple[str, str], ...] = (
     ("predict, 100,000 rows in batches of 1,000", "nn.Sequential in a loop"),
     ("building 100 layers by join", NEUPY),
     ("convolutions 32x32, peak of a training step", KERAS),
-    ("convolutions 32x32, peak of a training step", NEUPY),
     ("loading an HDF5 file of 553 MB", "h5py, into new arrays"),
     ("loading an HDF5 file of 553 MB", NEUPY),
 )

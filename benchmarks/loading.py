@@ -109,7 +109,9 @@ def questions(options: Options) -> Iterator[Question]:
                 "h5py, into arrays that are there": lambda: read_by_h5py(path, arrays),
                 ".pt, torch.load and load_state_dict": lambda: network.load_state_dict(torch.load(archive)),
                 "the same with mmap": lambda: network.load_state_dict(torch.load(archive, mmap=True)),
-                **keras_and_neupy("vgg16", "loading", options, None, network, path=os.fspath(path)),
+                **keras_and_neupy(
+                    "vgg16", "loading", options._replace(device="cpu"), None, network, path=os.fspath(path)
+                ),
             },
             {"h5py, into new arrays": 1.0},
         )

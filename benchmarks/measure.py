@@ -20,7 +20,7 @@ LOGGER = logging.getLogger(__name__)
 
 #: Microseconds that one question may take all who are asked, in a quick run and in a full one, unless few turns need
 #: more.
-BUDGETS = {True: 2e6, False: 40e6}
+BUDGETS = {True: 2e6, False: 30e6}
 FEWEST_TURNS = 5
 
 #: Share of the repetitions that are done before time is taken. Who comes after another process, which has emptied the
@@ -166,7 +166,10 @@ class Contest:
         if self.is_timed:
             warm = self.take(lambda name: min(time_once(self.works[name], 1, self.wait) for _ in range(3)))
             self.repetitions = {name: max(1, round(least * 1e6 / max(one, 1))) for name, one in warm.items()}
-            whole = sum(one * self.repetitions[name] for name, one in warm.items())
+            # If the work of one is long, and nobody repeats it, the caches do not matter.
+            share = WARM_UP if max(self.repetitions.values()) > 1 else 0
+            self.warm_ups = {name: math.ceil(share * number) for name, number in self.repetitions.items()}
+            whole = sum(one * (self.repetitions[name] + self.warm_ups[name]) for name, one in warm.items())
             self.n_turns = min(turns, max(FEWEST_TURNS, int(BUDGETS[options.quick] / max(whole, 1))))
         else:
             self.n_turns = min(turns, 7)
@@ -188,10 +191,9 @@ class Contest:
     def figure(self, name: str) -> float:
         work = self.works[name]
         if self.is_timed:
-            repetitions = self.repetitions[name]
-            if repetitions > 1:
-                time_once(work, math.ceil(WARM_UP * repetitions), self.wait)
-            return time_once(work, repetitions, self.wait)
+            if self.warm_ups[name]:
+                time_once(work, self.warm_ups[name], self.wait)
+            return time_once(work, self.repetitions[name], self.wait)
         assert callable(work)
         return float(work())
 

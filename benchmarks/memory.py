@@ -83,13 +83,8 @@ def questions(options: Options) -> Iterator[Question]:
         own, rival = subject.own.to(device), subject.rival.to(device)
         sides = (own, subject.own_input.to(device)), (rival, subject.rival_input.to(device))
         for what, work in (("forward pass", forward_to_train), (STEP, train)):
-            works = [work(network, x) for network, x in sides]
-            for one in works:
-                one()  # the optimizer's first step makes what stays
             # Gradients of the step before would hide what they are as large as.
-            ours, theirs = (
-                partial(peak, one, device, network.zero_grad) for one, (network, _) in zip(works, sides, strict=True)
-            )
+            ours, theirs = (partial(peak, work(network, x), device, network.zero_grad) for network, x in sides)
             yield Question(
                 f"{name}, peak of a {what}",
                 ours,

@@ -22,6 +22,7 @@ def peak(work: Callable[[], Any], device: str, prepare: Callable[[], Any] = lamb
         prepare()
         gc.collect()  # networks that refer to themselves leave what they have computed until then
 
+    work()  # the first time makes what stays
     clear()
     if device == "cuda":
         torch.cuda.synchronize()
@@ -33,7 +34,9 @@ def peak(work: Callable[[], Any], device: str, prepare: Callable[[], Any] = lamb
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
         clear()
+        time.sleep(1e-3)
         begin = time.time_ns()  # what was held before shows only if the profiler has seen it being taken
+        time.sleep(1e-3)  # its clock and ours may differ
         work()
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
     held = before = highest = 0

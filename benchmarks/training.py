@@ -45,6 +45,11 @@ def give_values(own: nn.Module, rival: nn.Module) -> None:
         theirs.copy_(mine.permute(order).reshape(theirs.shape))
 
 
+def loss_of(output: torch.Tensor) -> torch.Tensor:
+    """The mean of the squares; its gradient has the output's layout, which that of ``mean`` has not."""
+    return output.square().sum() / output.numel()
+
+
 def compiled(network: nn.Module) -> Any:
     """A network compiled for the sizes that it meets first."""
     torch.compiler.reset()  # or torch takes all networks of a class for one that changes, and gives up at the ninth
@@ -63,13 +68,15 @@ def forward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]
 
 def backward(compute: Callable[[Any], Any], x: torch.Tensor) -> Callable[[], Any]:
     """Forward and backward to the input, through parameters if there are any."""
-    with torch.no_grad():
-        gradient = compute(x).sin()  # the same for all, in whatever order they have the axes
     leaf = x.detach().requires_grad_()
+    gradients: list[torch.Tensor] = []
 
     def work() -> Any:
         leaf.grad = None
-        compute(leaf).backward(gradient)
+        output = compute(leaf)
+        if not gradients:
+            gradients.append(output.detach().sin())  # the same for all, in whatever order they have the axes
+        output.backward(*gradients)
         return leaf.grad
 
     return work
@@ -80,7 +87,7 @@ def forward_and_backward(network: Any, x: torch.Tensor) -> Callable[[], Any]:
 
     def work() -> Any:
         network.zero_grad()
-        loss = network(x).square().mean()
+        loss = loss_of(network(x))
         loss.backward()
         return loss
 
@@ -93,7 +100,7 @@ def step(compute: Callable[[Any], Any], parameters: Iterable[nn.Parameter], x: t
 
     def work() -> Any:
         optimizer.zero_grad()
-        loss = compute(x).square().mean()
+        loss = loss_of(compute(x))
         loss.backward()
         optimizer.step()
         return loss
@@ -105,14 +112,16 @@ def whole_step(network: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
     """The same as ``step``, compiled as one graph, by the recipe in README.rst."""
     rate = 1e-6
 
-    def loss_of(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss_and_buffers(
+        parameters: dict[str, torch.Tensor], x: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-        return functional_call(network, {**parameters, **buffers}, (x,)).square().mean(), buffers
+        return loss_of(functional_call(network, {**parameters, **buffers}, (x,))), buffers
 
     @torch.no_grad()
     def update(x: torch.Tensor) -> Any:
         parameters = {name: parameter.detach() for name, parameter in network.named_parameters()}
-        gradients, (loss, buffers) = grad_and_value(loss_of, has_aux=True)(parameters, x)
+        gradients, (loss, buffers) = grad_and_value(loss_and_buffers, has_aux=True)(parameters, x)
         for name, parameter in network.named_parameters():
             parameter.sub_(gradients[name], alpha=rate)
         for name, buffer in network.named_buffers():
@@ -120,4 +129,5 @@ def whole_step(network: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
         return loss
 
     torch.compiler.reset()
-    return partial(torch.compile(update, fullgraph=True), x)
+    # The second network's other sizes would else be taken for sizes that change.
+    return partial(torch.compile(update, fullgraph=True, dynamic=False), x)

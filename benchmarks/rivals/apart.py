@@ -28,7 +28,7 @@ from torch import nn
 
 from benchmarks.measure import Absent, Options
 
-__all__ = ["KERAS", "NEUPY", "TASKS", "Process", "keras_and_neupy", "start"]
+__all__ = ["KERAS", "NEUPY", "TASKS", "Process", "keras_and_neupy", "python_of", "start"]
 
 ROOT = Path(__file__).resolve().parents[2]
 KERAS = "Keras on torch"
@@ -114,7 +114,7 @@ class Process:
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        if not line:
+        if not line.endswith("\n"):
             self.errors.seek(0)
             last = self.errors.read().strip().rpartition("\n")[2]
             raise RivalError(f"its process has ended: {last}")
@@ -161,19 +161,26 @@ class WorkApart:
         return float(self.process.ask(figure=self.number)["figure"])
 
 
-@cache
-def start(rival: str, options: Options) -> Process | Absent:
-    """The process of a rival, started when it is asked for first."""
+def python_of(rival: str) -> str | Absent:
+    """The Python that has a rival."""
     if rival == KERAS:
         if importlib.util.find_spec("keras") is None:
             return Absent("not installed: python -m pip install torchneupy[benchmarks]")
-        command = [sys.executable, "-m", "benchmarks.rivals.keras_worker", options.device, str(options.threads)]
+        return sys.executable
+    return os.environ.get("NEUPY_PYTHON") or Absent("NEUPY_PYTHON names no Python with the real NeuPy")
+
+
+@cache
+def start(rival: str, options: Options) -> Process | Absent:
+    """The process of a rival, started when it is asked for first."""
+    python = python_of(rival)
+    if isinstance(python, Absent):
+        return python
+    if rival == KERAS:
+        command = [python, "-m", "benchmarks.rivals.keras_worker", options.device, str(options.threads)]
+    elif options.device == "cuda":
+        return Absent("NeuPy's TensorFlow runs on the CPU here")
     else:
-        python = os.environ.get("NEUPY_PYTHON")
-        if not python:
-            return Absent("NEUPY_PYTHON names no Python with the real NeuPy")
-        if options.device == "cuda":
-            return Absent("NeuPy's TensorFlow runs on the CPU here")
         command = [python, "-m", "benchmarks.rivals.neupy_worker", str(options.threads)]
     try:
         return Process(command)

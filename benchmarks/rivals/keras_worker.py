@@ -81,8 +81,9 @@ def work_of(network: Any, task: str, rows: np.ndarray[Any, Any], batch_size: int
     train = training(network, x)
     if task == "training step":
         return train
-    train()  # the first step makes what stays
-    return lambda: peak(train, DEVICE, network.zero_grad)
+    if task == "peak of a training step":
+        return lambda: peak(train, DEVICE, network.zero_grad)
+    raise ValueError(f"unknown task: {task}")
 
 
 def loading(network: Any, path: str) -> Callable[[], Any]:

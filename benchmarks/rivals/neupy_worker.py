@@ -128,7 +128,11 @@ def make(kind: str, task: str, options: "dict[str, Any]", arrays: "dict[str, np.
     def train() -> Any:
         return optimizer.one_training_update(x, target)
 
-    return Made((lambda: peak(session, train)) if task == "peak of a training step" else train, n_parameters)
+    if task == "training step":
+        return Made(train, n_parameters)
+    if task == "peak of a training step":
+        return Made(lambda: peak(session, train), n_parameters)
+    raise ValueError(f"unknown task: {task}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from benchmarks.memory import train
 from benchmarks.peak import peak
 from benchmarks.rivals import apart
 from benchmarks.rivals.apart import Process
-from benchmarks.training import FORWARD, step, whole_step
+from benchmarks.training import FORWARD, loss_of, step, whole_step
 from torchneupy.architectures import resnet50
 from torchneupy.layers import BatchNorm, Input, Linear, Relu, join
 
@@ -142,6 +142,14 @@ def test_whole_step_is_a_step():
     for _ in range(3):
         torch.testing.assert_close(whole(), apart())
     torch.testing.assert_close(network.state_dict(), twin.state_dict())
+
+
+def test_the_loss_keeps_the_layout():
+    """Else who has the channels last but not as the last axis would be slower for the loss's sake."""
+    images = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss_of(images), images)
+    assert gradient.stride() == images.stride()
+    torch.testing.assert_close(gradient, 2 * images.detach() / images.numel())
 
 
 class Wasteful(nn.Linear):

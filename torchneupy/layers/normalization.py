@@ -28,23 +28,26 @@ __all__ = ["BatchNorm", "GroupNorm", "LocalResponseNorm"]
 #: Types in which the output may be computed as a scale and an offset without losing digits that matter.
 PRECISE = (torch.float32, torch.float64)
 
-#: So many channels are too few for a fast loop over them, where there are so many values.
+#: Up to so many channels are too few for a fast loop over them, from so many values on.
 FEW_CHANNELS, MANY_VALUES = 16, 2**16
+#: Fewest and most values of a row of an image that make it worth repeating the channels for it.
+ROW = (256, 2**13)
 
 
-def over_rows(channels: Any, images: Any) -> Any:
-    """What is multiplied with or added to the channels, repeated for a row of the images if the channels are few.
+def goes_by_rows(channels: Any, images: Any) -> bool:
+    """Whether images are computed with faster if what belongs to the channels is repeated for a row of them.
 
-    Where a value is broadcast, torch's inner loop on the CPU is as long as what is not: a row is long, 3 channels are
-    not, and take four times as long.
+    On the CPU, torch's inner loop runs over the last axes that nothing is broadcast along. Over 3 channels it is so
+    short that the whole takes four times as long as over a row of the image.
     """
-    n_channels = channels.shape[-1]
-    if images.ndim < 3 or n_channels > FEW_CHANNELS or channels.numel() > n_channels:
-        return channels
-    width = images.shape[-2]
-    if 8 * width * n_channels > images.numel():
-        return channels
-    return channels.expand(*channels.shape[:-2], width, n_channels).contiguous()
+    if images.numel() < MANY_VALUES or images.ndim < 3:
+        return False
+    width, n_channels = images.shape[-2:]
+    if n_channels > FEW_CHANNELS or not channels.numel() == channels.shape[-1] == n_channels:
+        return False
+    fewest, most = ROW
+    size = width * n_channels
+    return bool(fewest <= size <= most and 8 * size <= images.numel())
 
 
 class BatchNorm(Identity):
@@ -249,8 +252,9 @@ class BatchNorm(Identity):
         # Half the kernel's time where the channels come last, but more for a gradient; and a small type loses digits.
         if not keeps_them and input.dtype == scale.dtype in PRECISE and input.is_contiguous():
             offset = self.beta - mean * scale
-            if input.numel() >= MANY_VALUES and input.is_cpu and not torch.compiler.is_compiling():
-                offset, scale = over_rows(offset, input), over_rows(scale, input)
+            if not torch.compiler.is_compiling() and input.is_cpu and goes_by_rows(scale, input):
+                row = (*scale.shape[:-2], *input.shape[-2:])
+                offset, scale = offset.expand(row).contiguous(), scale.expand(row).contiguous()
             return torch.addcmul(offset, input, scale)
         arrangement, variance = self._arrangement, torch.ones_like(mean)
         # FSDP2 in mixed precision gives parameters another type than buffers have; the kernel wants one.
