@@ -138,15 +138,11 @@ def convolve_and_normalise(image: torch.Tensor, convolution: nn.Conv2d, norm: nn
     return functional.batch_norm(image, mean, variance, norm.weight, norm.bias, norm.training, 0.1, 1e-5)
 
 
-class ByHand(nn.Module):
+class ByHand(nn.Sequential):
     """The same in functional code, images in ``channels_last``."""
 
-    def __init__(self, parts: nn.Sequential) -> None:
-        super().__init__()
-        self.parts = parts
-
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        parts: list[Any] = list(self.parts)
+        parts: list[Any] = list(self)
         for convolution, norm in zip(parts[::3], parts[1::3], strict=True):
             image = convolve_and_normalise(image, convolution, norm).relu_()
         return image
@@ -167,7 +163,7 @@ def questions(options: Options) -> Iterator[Question]:
         rivals = {
             default: works(theirs(), first),
             last_layout: works(in_channels_last(theirs()), last),
-            "by hand": works(ByHand(in_channels_last(theirs())), last),
+            "by hand": works(ByHand(*in_channels_last(theirs())), last),
         }
         own = works(network, image)
         where = f"convolutions {size}x{size}, batch {batch}"

@@ -81,15 +81,11 @@ def in_torch() -> nn.Sequential:
     return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_inputs, 1000), nn.Softmax(1))
 
 
-class ByHand(nn.Module):
+class ByHand(nn.Sequential):
     """The same in functional code, images in ``channels_last``."""
 
-    def __init__(self, parts: nn.Sequential) -> None:
-        super().__init__()
-        self.parts = parts
-
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        parts: list[Any] = list(self.parts)
+        parts: list[Any] = list(self)
         image = convolve_and_normalise(functional.pad(image, (2, 3, 2, 3)), *parts[1]).relu_()
         image = functional.max_pool2d(functional.pad(image, (0, 1, 0, 1), value=-torch.inf), 3, 2)
         for block in parts[5:-4]:
@@ -126,7 +122,7 @@ def questions(options: Options) -> Iterator[Question]:
         give_values(own, default)
         give_values(own, in_channels_last(rival))
         untrained = copy.deepcopy((own, rival))  # training moves the statistics, each its own way
-        by_hand = ByHand(copy.deepcopy(rival))
+        by_hand = ByHand(*copy.deepcopy(rival))
         sides = works(own, drawn.own), works(default, drawn.first), works(rival, drawn.last), works(by_hand, drawn.last)
         where = f"ResNet-50, {size}x{size}, batch {batch}"
         for name, task in TASKS.items():

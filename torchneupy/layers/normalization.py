@@ -35,7 +35,7 @@ ROW = (256, 2**13)
 
 
 def goes_by_rows(channels: Any, images: Any) -> bool:
-    """Whether images are computed with faster if what belongs to the channels is repeated for a row of them.
+    """Whether it is faster to repeat what belongs to the channels for a whole row of the images.
 
     On the CPU, torch's inner loop runs over the last axes that nothing is broadcast along. Over 3 channels it is so
     short that the whole takes four times as long as over a row of the image.
