@@ -144,6 +144,23 @@ def test_whole_step_is_a_step():
     torch.testing.assert_close(network.state_dict(), twin.state_dict())
 
 
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+def test_whole_steps_are_compiled_for_their_sizes(monkeypatch):
+    """Else the second of two networks, whose images have their axes in another order, would get sizes that are open."""
+    open_sizes: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        values = [node.meta.get("example_value") for node in graph.graph.nodes if node.op == "placeholder"]
+        open_sizes.append(sum(isinstance(value, torch.SymInt) for value in values))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    steps = [whole_step(nn.Conv2d(2, 2, 1), torch.randn(2, 2, height, 5)) for height in (3, 4)]
+    for work in steps:
+        work()
+    assert open_sizes == [0, 0]
+
+
 def test_the_loss_keeps_the_layout():
     """Else who has the channels last but not as the last axis would be slower for the loss's sake."""
     images = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
